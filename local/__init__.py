@@ -1,0 +1,1 @@
+"""Stand-ins for what a cluster has, for one machine. They import nothing of `trainyard`: only public protocols."""
