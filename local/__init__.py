@@ -1,1 +1,4 @@
-"""Stand-ins for what a cluster has, for one machine. They import nothing of `trainyard`: only public protocols."""
+"""Stand-ins, for one machine, for what a cluster has.
+
+They import nothing of `trainyard`: they know only the public protocols that they stand in for.
+"""
