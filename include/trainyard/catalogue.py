@@ -1,0 +1,77 @@
+"""The catalogue: one YAML file a model below `include/releases/`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainyard.errors import Problem, Refused
+from trainyard.spec import NAME, Request, Spec, merge, parse_spec
+
+_MAX_BYTES = 64 * 1024
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a spec needs none, and a few hundred bytes of them can fill all memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases are not allowed here", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def names(folder: Path) -> list[str]:
+    """The entries, sorted; reads the folder's listing only."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load(folder: Path, name: str) -> dict[str, Any]:
+    """Reads one entry as a document. Raises Refused: unknown name, path in the name, malformed or huge YAML."""
+    if not re.match(NAME, name):
+        raise Refused(
+            Problem("release", name, "a name has lower-case letters, digits and dashes only", "Correct the name.")
+        )
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(names(folder)) or "none yet"
+        raise Refused(
+            Problem("release", name, "no such entry in the catalogue", f"Known: {known}. Add include/releases/{name}.yaml.")
+        )
+    if path.stat().st_size > _MAX_BYTES:
+        raise Refused(
+            Problem("release", name, f"{path.name} is larger than {_MAX_BYTES} bytes", "A spec is a page: trim it.")
+        )
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506  a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = f"line {where.line + 1}, column {where.column + 1}" if where else "somewhere"
+        what = getattr(error, "problem", None) or str(error)
+        raise Refused(
+            Problem("release", name, f"{path.name} is no YAML: {what} ({place})", "Correct that place.")
+        ) from None
+    if not isinstance(document, dict):
+        raise Refused(Problem("release", name, f"{path.name} must hold a mapping", "See docs/spec.md."))
+    if document.get("name") != name:
+        raise Refused(
+            Problem("name", document.get("name"), f"{path.name} must carry its own name", f"Write `name: {name}`.")
+        )
+    return document
+
+
+def resolve(folder: Path, request: Request) -> Spec:
+    """A request over its catalogue entry -> the spec to plan. Raises Refused."""
+    document = merge(load(folder, request.release), request.overrides)
+    if request.revision is not None:
+        document = merge(document, {"model": {"revision": request.revision}})
+    if document.get("name") != request.release:
+        raise Refused(
+            Problem("overrides.name", document.get("name"), "a request cannot rename its entry", "Remove it.")
+        )
+    return parse_spec(document, f"include/releases/{request.release}.yaml or the request's overrides")

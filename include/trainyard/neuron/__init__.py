@@ -1,0 +1,1 @@
+"""What Neuron hardware, engines and models can do together. Pure: no I/O."""

@@ -1,0 +1,43 @@
+"""Where things are: bucket, namespaces, gateway, connections. Never credentials.
+
+Every field is an environment variable with the prefix TRAINYARD_; `trainyard status` prints them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TRAINYARD_", frozen=True, extra="ignore")
+
+    bucket: str = Field("trainyard", description="S3 bucket of blobs, bundles, ledger and channels.")
+    region: str = Field("us-east-2", description="AWS region: fills the registry of AWS's own images.")
+    releases_dir: Path = Field(
+        Path(__file__).resolve().parents[1] / "releases", description="The catalogue: one YAML file a model."
+    )
+    jobs_namespace: str = "trainyard-jobs"
+    serving_namespace: str = "trainyard-serving"
+    jobs_image: str = Field("trainyard-jobs:local", description="Image of fetch, materialise and load-test pods.")
+    gateway_name: str = "trainyard"
+    gateway_namespace: str = "trainyard-serving"
+    gateway_url: str = Field(
+        "http://trainyard.trainyard-serving.svc", description="How pods reach the Gateway's listener."
+    )
+    service_addressing: Literal["dns", "endpoints"] = Field(
+        "dns", description="How load-test pods address a Service: cluster DNS, or its ready endpoints."
+    )
+    hub_endpoint: str = "https://huggingface.co"
+    airflow_url: str = Field("http://127.0.0.1:8080", description="For links in records and reports.")
+    aws_conn_id: str = "aws_default"
+    kubernetes_conn_id: str = "kubernetes_default"
+    poll_seconds: float = Field(30.0, gt=0, description="Between two looks at a pod or node that is waited for.")
+    capacity_wait_minutes: float = Field(30.0, gt=0, description="For a node; then the release fails as NoCapacity.")
+    lease_minutes: float = Field(240.0, gt=0, description="A holder that says nothing for so long loses the model.")
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Least wait between the last shift and the end of the previous stable."
+    )

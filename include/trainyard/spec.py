@@ -1,0 +1,180 @@
+"""What a person asks for: one YAML file of the catalogue, or one request over it.
+
+Every model refuses unknown fields, so that a misspelt one is an error and not a silent default.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainyard.errors import Problem, Refused
+
+# The DAG has one task for each step that a spec can have, so the number is fixed here. A test holds the catalogue to it.
+MAX_STEPS = 4
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+REPO = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
+REVISION = r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$"
+_QUANTITY = re.compile(r"^([0-9]+)(Ki|Mi|Gi|Ti)$")
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+Quantity = Annotated[str, Field(pattern=_QUANTITY.pattern, description="Memory, such as 64Gi.")]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def bytes_of(quantity: str) -> int:
+    """'64Gi' -> bytes."""
+    match = _QUANTITY.match(quantity)
+    if match is None:
+        raise ValueError(f"{quantity!r} is no quantity such as 64Gi")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSource(Part):
+    repo: str = Field(pattern=REPO, max_length=96, description="Repository on the Hub: org/name.")
+    revision: str = Field(
+        "main", pattern=REVISION, max_length=128, description="Branch, tag or commit that is followed."
+    )
+    token_secret: str | None = Field(
+        None, pattern=NAME, description="Kubernetes Secret with the Hub token under the key `token`."
+    )
+
+
+class Hardware(Part):
+    instance_type: str = Field("trn2.48xlarge", pattern=r"^[a-z0-9]+\.[a-z0-9]+$")
+    nodepool: str = Field("neuron-trn2", pattern=NAME, description="Karpenter NodePool that brings the nodes.")
+    tensor_parallel: int = Field(ge=1, le=64, description="Logical NeuronCores that share the model.")
+
+
+class Compile(Part):
+    batch_size: int = Field(4, ge=1, le=512)
+    sequence_length: int = Field(4096, ge=64, le=1_048_576, description="Tokens, prompt and answer together.")
+    cpu: int = Field(8, ge=1, le=192)
+    memory: Quantity = "64Gi"
+    deadline_minutes: int = Field(115, ge=1, le=600, description="Then the pod is stopped.")
+
+
+class Serving(Part):
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$", description="Model name in the API; default: the repo."
+    )
+    replicas: int = Field(1, ge=1, le=64)
+    cpu: int = Field(8, ge=1, le=192)
+    memory: Quantity = "64Gi"
+    ready_deadline_minutes: int = Field(30, ge=1, le=240, description="From the Deployment to a real generation.")
+    grace_seconds: int = Field(120, ge=1, le=3600, description="For streams in flight when a server goes.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="Added to the server pods.")
+
+
+class Objectives(Part):
+    """What must hold. Latencies in seconds at the client; ratios are canary over baseline."""
+
+    ttft_p95_seconds: Positive = 1.0
+    itl_p95_seconds: Positive = 0.1
+    e2e_p95_seconds: Positive | None = None
+    max_error_rate: float = Field(0.01, ge=0, lt=1)
+    max_ratio: float = Field(1.25, ge=1.0, le=10, description="How much slower than the baseline is still good.")
+    min_samples: int = Field(50, ge=5, le=1_000_000, description="Requests an arm; fewer are never judged.")
+
+
+class Load(Part):
+    concurrency: int = Field(8, ge=1, le=512)
+    duration_seconds: float = Field(60, gt=0, le=7200)
+    prompt_tokens: int = Field(256, ge=1, le=131_072)
+    output_tokens: int = Field(64, ge=1, le=32_768)
+
+
+class Step(Part):
+    weight: int = Field(ge=1, le=99, description="Percent of live traffic for the canary.")
+    observe_seconds: float = Field(300, gt=0, le=86_400)
+
+
+class Rollout(Part):
+    load: Load = Load()
+    objectives: Objectives = Objectives()
+    steps: tuple[Step, ...] = Field((Step(weight=5), Step(weight=25), Step(weight=50)), max_length=MAX_STEPS)
+    extensions: int = Field(2, ge=0, le=10, description="How often a step is prolonged when it measured too little.")
+    smoke_prompts: tuple[str, ...] = Field(("Say hello.", "Count to three."), min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _weights_rise(self) -> Rollout:
+        weights = [step.weight for step in self.steps]
+        if any(later <= earlier for earlier, later in zip(weights, weights[1:], strict=False)):
+            raise ValueError(f"weights must rise from step to step, got {weights}")
+        return self
+
+
+class Spec(Part):
+    """A release, as asked for."""
+
+    name: str = Field(pattern=NAME, description="The model's name in Trainyard: channel, Deployments, ledger.")
+    description: str = ""
+    model: ModelSource
+    engine: str = Field("optimum", pattern=NAME)
+    hardware: Hardware
+    compile: Compile = Compile()
+    serving: Serving = Serving()
+    rollout: Rollout = Rollout()
+
+    @property
+    def served_name(self) -> str:
+        return self.serving.name or self.model.repo
+
+
+class Request(Part):
+    """One request for a release: what the DAG's Params say. `request` tells two equal requests apart on purpose."""
+
+    release: str = Field(pattern=NAME, description="An entry of the catalogue.")
+    revision: str | None = Field(None, pattern=REVISION, max_length=128)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    request: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$")
+
+
+def parse_spec(document: Any, source: str) -> Spec:
+    """Validates a document. Raises Refused with every problem; `source` names it in the message."""
+    try:
+        return Spec.model_validate(document)
+    except ValidationError as error:
+        raise Refused(problems_of(error, source)) from None
+
+
+def parse_request(document: Any) -> Request:
+    try:
+        return Request.model_validate(document)
+    except ValidationError as error:
+        raise Refused(problems_of(error, "request")) from None
+
+
+def problems_of(error: ValidationError, source: str) -> list[Problem]:
+    """pydantic's findings in our words."""
+    return [
+        Problem(
+            ".".join(str(part) for part in item["loc"]) or "(whole document)",
+            item["input"] if isinstance(item["input"], str | int | float | bool | None) else "…",
+            item["msg"],
+            _REMEDIES.get(item["type"], f"Correct it in {source}; docs/spec.md lists the fields."),
+        )
+        for item in error.errors()
+    ]
+
+
+_REMEDIES = {
+    "extra_forbidden": "No such field: check the spelling against docs/spec.md, or remove it.",
+    "missing": "Add the field.",
+}
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Lays overrides over a document: objects are merged, everything else is replaced."""
+    out = dict(base)
+    for key, value in overrides.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
