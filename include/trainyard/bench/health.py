@@ -1,0 +1,66 @@
+"""Was the load generator itself fast enough? If not, its figures say nothing about a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainyard.bench.samples import Sample
+from trainyard.bench.summary import quantile
+
+TICK_SECONDS = 0.01
+
+
+@dataclass
+class Lag:
+    """Sleeps of a known length: what they take longer is how late the event loop comes to anything."""
+
+    sleep: Callable[[float], object]
+    late: list[float] = field(default_factory=list)
+    cpu: float = field(default_factory=time.process_time)
+    wall: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Forever, in a greenlet or thread of its own."""
+        while True:
+            before = time.monotonic()
+            self.sleep(TICK_SECONDS)
+            self.late.append(max(0.0, time.monotonic() - before - TICK_SECONDS))
+
+    def reading(self) -> dict[str, float]:
+        """loop_lag_p99_seconds, cpu_share (of one core) since the start."""
+        wall = time.monotonic() - self.wall
+        return {
+            "loop_lag_p99_seconds": round(quantile(sorted(self.late), 0.99), 6)
+            if self.late
+            else float("inf"),
+            "cpu_share": round((time.process_time() - self.cpu) / wall, 4) if wall else 0.0,
+            "seconds": round(wall, 3),
+        }
+
+
+def judge_generator(
+    reading: dict[str, float] | None, samples: Sequence[Sample], *, max_lag: float, max_cpu_share: float
+) -> dict[str, Any]:
+    """The generator's part of the summary: its readings, `valid`, and why not."""
+    reasons = []
+    figures: dict[str, Any] = dict(reading or {})
+    lags = sorted(-sample.intended for sample in samples)
+    figures["send_lag_p99_seconds"] = round(quantile(lags, 0.99), 6) if lags else None
+    if not samples:
+        reasons.append("not a single request was sent")
+    if reading is None:
+        reasons.append("the generator ended without a reading of itself")
+    else:
+        if not reading["loop_lag_p99_seconds"] <= max_lag:
+            figures_ms = reading["loop_lag_p99_seconds"] * 1000
+            reasons.append(
+                f"its event loop ran {figures_ms:.0f} ms late (p99); allowed {max_lag * 1000:.0f} ms"
+            )
+        if not reading["cpu_share"] <= max_cpu_share:
+            reasons.append(f"it used {reading['cpu_share']:.0%} of a core; allowed {max_cpu_share:.0%}")
+    # JSON has no infinity: a reading that is none is written as null.
+    figures = {key: None if value == float("inf") else value for key, value in figures.items()}
+    return {**figures, "valid": not reasons, "reasons": reasons}

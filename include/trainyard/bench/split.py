@@ -1,0 +1,74 @@
+"""Which share of the requests at the gateway really reaches the canary: asked, not believed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections import Counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainyard.errors import Problem, Refused
+
+PROBE_SECONDS = 10.0
+PROBES_A_CONNECTION = 5
+
+
+def observe_split(
+    url: str, *, canary_name: str, probes: int = 200, host: str | None = None, timeout: float = PROBE_SECONDS
+) -> dict[str, Any]:
+    """GET /v1/models at the gateway `probes` times and count the answers that list `canary_name`.
+
+    Half of the probes come on connections of their own, half share kept ones: a proxy that balances
+    connections instead of requests would show a different split to the two.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refused(Problem("split.url", url, "is not an http(s) address", "Give the gateway's base"))
+    statuses: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    canary = answered = 0
+    path = parts.path.rstrip("/") + "/v1/models"
+    kept: http.client.HTTPConnection | None = None
+    for number in range(probes):
+        keep = number % (2 * PROBES_A_CONNECTION) < PROBES_A_CONNECTION
+        connection = kept or _connect(parts.scheme, parts.netloc, timeout)
+        try:
+            connection.request(
+                "GET",
+                path,
+                headers={"Connection": "keep-alive" if keep else "close"} | ({"Host": host} if host else {}),
+            )
+            response = connection.getresponse()
+            body = response.read()
+            statuses[str(response.status)] += 1
+            if response.status == 200:
+                names = {str(entry["id"]) for entry in json.loads(body)["data"]}
+                answered += 1
+                canary += canary_name in names
+        except (OSError, http.client.HTTPException) as error:
+            errors[type(error).__name__] += 1
+            keep = False
+        except (ValueError, KeyError, TypeError):  # a 200 that is no model list
+            errors["malformed"] += 1
+        last_of_connection = number % PROBES_A_CONNECTION == PROBES_A_CONNECTION - 1
+        if keep and not last_of_connection:
+            kept = connection
+        else:
+            connection.close()
+            kept = None
+    return {
+        "canary_name": canary_name,
+        "probes": probes,
+        "answered": answered,
+        "canary": canary,
+        "share": round(canary / answered, 6) if answered else None,
+        "failures": probes - answered,
+        "statuses": dict(sorted(statuses.items())),
+        "errors": dict(sorted(errors.items())),
+    }
+
+
+def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    return kind(netloc, timeout=timeout)

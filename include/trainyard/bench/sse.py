@@ -1,0 +1,38 @@
+"""Server-sent events, as in the HTML standard (9.2.6), reduced to the data of each event."""
+
+from __future__ import annotations
+
+
+class Events:
+    """Turns the pieces of an event stream into the `data` of its events, wherever the pieces are split."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take bytes; return the data of every event that is now complete."""
+        text = self._rest + piece
+        held = b""
+        if text.endswith(b"\r"):  # perhaps the first half of "\r\n": decide when the next byte is known
+            text, held = text[:-1], b"\r"
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = text.split(b"\n")
+        self._rest = rest + held
+        events: list[bytes] = []
+        for line in lines:
+            if line:
+                self._take(line)
+            elif self._data:
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                self._data = []
+        return events
+
+    def _take(self, line: bytes) -> None:
+        # Other fields (event, id, retry) and comments, which start with a colon, carry no tokens.
+        if line.startswith(b"data:"):
+            value = line[5:]
+            self._data.append(value[1:] if value.startswith(b" ") else value)
+        elif line == b"data":
+            self._data.append(b"")

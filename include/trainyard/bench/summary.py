@@ -1,0 +1,77 @@
+"""Samples added up. Percentiles are exact: nearest rank over the raw values, each a value that was seen."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trainyard.bench.samples import Sample
+
+SCHEMA = "trainyard.load/1"
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+METRICS = ("ttft", "itl", "tpot", "e2e")
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The smallest value that at least `q` of them do not exceed. `ordered` ascends and is not empty."""
+    # The subtraction forgives q * n being a hair above a whole number in binary.
+    return ordered[max(0, math.ceil(q * len(ordered) - 1e-9) - 1)]
+
+
+def values(samples: Iterable[Sample], metric: str) -> list[float]:
+    """Seconds of one metric over the successful requests; `itl` has one value a token gap."""
+    found: list[float] = []
+    for sample in samples:
+        if not sample.ok:
+            continue
+        if metric == "itl":
+            found.extend(sample.gaps())
+            continue
+        value = getattr(sample, metric)
+        if value is not None:
+            found.append(value)
+    return found
+
+
+def distribution(numbers: Sequence[float]) -> dict[str, float | int]:
+    """count, mean, min, max and percentiles; only `count` when there is nothing."""
+    if not numbers:
+        return {"count": 0}
+    ordered = sorted(numbers)
+    figures: dict[str, float | int] = {
+        "count": len(ordered),
+        "mean": math.fsum(ordered) / len(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+    }
+    figures |= {name: quantile(ordered, q) for name, q in QUANTILES.items()}
+    return {key: round(value, 6) for key, value in figures.items()}
+
+
+def summarize_arm(samples: Sequence[Sample]) -> dict[str, Any]:
+    """One arm. `failures` counts by kind; `censored` is apart: nobody knows how those would have ended."""
+    kinds = Counter(sample.error for sample in samples if not sample.ok and not sample.censored)
+    good = [sample for sample in samples if sample.ok]
+    ends = [sample.started + (sample.e2e or 0.0) for sample in samples]
+    span = max(ends) - min(sample.started for sample in samples) if samples else 0.0
+    tokens = sum(sample.output_tokens or 0 for sample in good)
+    return {
+        "requests": len(samples),
+        "succeeded": len(good),
+        "failed": sum(kinds.values()),
+        "failures": dict(sorted(kinds.items())),
+        "censored": sum(sample.censored for sample in samples),
+        "seconds": round(span, 6),
+        "prompt_tokens": sum(sample.prompt_tokens or 0 for sample in good),
+        "output_tokens": tokens,
+        "output_tokens_per_second": round(tokens / span, 3) if span else 0.0,
+        "requests_per_second": round(len(good) / span, 3) if span else 0.0,
+        **{metric: distribution(values(good, metric)) for metric in METRICS},
+    }
+
+
+def summarize(samples: Sequence[Sample], arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Every arm that was asked for, also one without a single sample."""
+    return {arm: summarize_arm([sample for sample in samples if sample.arm == arm]) for arm in arms}
