@@ -1,0 +1,65 @@
+"""JSON documents in S3: one canonical form out, checked types in. No pydantic: this runs in AWS's images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from trainyard.errors import CorruptArtifact, PermanentError
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Canonical bytes: sorted keys, no NaN (JSON has none), a newline at the end."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def decode(body: bytes, where: str) -> dict[str, Any]:
+    """Parse a document and check its schema version.
+
+    Raises CorruptArtifact if it is no JSON object, PermanentError if it is of a schema unknown here.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifact(f"{where} is no JSON document ({error}). Restore it or delete it.") from error
+    if not isinstance(document, dict):
+        raise CorruptArtifact(
+            f"{where} is a JSON {type(document).__name__}, not an object. Restore it or delete it."
+        )
+    check_schema(document, where)
+    return document
+
+
+def check_schema(document: Mapping[str, Any], where: str) -> None:
+    schema = document.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise PermanentError(
+            f"{where} has schema {schema!r}; this Trainyard reads schema {SCHEMA}. "
+            "Use the Trainyard that wrote it, or a newer one."
+        )
+
+
+def take(document: Mapping[str, Any], name: str, kind: type[T], where: str) -> T:
+    """The value of field `name`, which must be of type `kind`. Raises CorruptArtifact."""
+    value = document.get(name)
+    # bool is an int in Python, not in JSON; and JSON writes 3.0 as 3.
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)  # type: ignore[return-value]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise CorruptArtifact(f"{where}: field {name!r} is {value!r}, not {kind.__name__}.")
+    return value
+
+
+def take_optional(document: Mapping[str, Any], name: str, kind: type[T], where: str) -> T | None:
+    return None if document.get(name) is None else take(document, name, kind, where)
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,101 @@
+"""The record of releases in S3. Records are opaque here: JSON objects with `schema` and, once written, `lease_token`."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.errors import Conflict, LeaseLost
+from trainyard.store import keys
+from trainyard.store.documents import check_schema, decode, encode
+from trainyard.store.objects import Objects
+from trainyard.store.tokens import current_token
+
+UPDATE_ATTEMPTS = 12
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A record and the ETag of the version that was read or written."""
+
+    document: dict[str, Any]
+    etag: str
+
+
+class Ledger:
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+
+    def read(self, model: str, release: str) -> Versioned:
+        """Raises NotFound."""
+        key = keys.release(model, release)
+        stored = self.objects.get(key)
+        return Versioned(decode(stored.body, key), stored.etag)
+
+    def create(self, model: str, release: str, document: Mapping[str, Any]) -> Versioned:
+        """Raises AlreadyExists (a Conflict) if the release has a record."""
+        key = keys.release(model, release)
+        check_schema(document, key)
+        return Versioned(dict(document), self.objects.put_new(key, encode(document)))
+
+    def update(self, model: str, release: str, change: Change, token: int | None = None) -> Versioned:
+        """Replace the record by `change(record)`, by compare-and-swap; `change` may be called several times.
+
+        token: of the caller's lease. Refused with LeaseLost when the record or the model's lease has a newer one.
+        None is for what needs no lease (notes, housekeeping). Raises NotFound; Conflict when others win every time.
+        """
+        key = keys.release(model, release)
+        for attempt in range(UPDATE_ATTEMPTS):
+            current = self.read(model, release)
+            self._check_token(model, release, current.document, token)
+            changed = change(copy.deepcopy(current.document))
+            check_schema(changed, key)
+            if token is not None:
+                changed["lease_token"] = token
+            elif "lease_token" in current.document:  # a change without a lease must not undo the fence
+                changed["lease_token"] = current.document["lease_token"]
+            if changed == current.document:
+                return current
+            try:
+                return Versioned(changed, self.objects.replace(key, encode(changed), current.etag))
+            except Conflict:
+                time.sleep(random.uniform(0, 0.02) * 2 ** min(attempt, 6))
+        raise Conflict(
+            f"{key} was changed by others {UPDATE_ATTEMPTS} times in a row. Look who writes it, and retry."
+        )
+
+    def fence(self, model: str, release: str, token: int) -> None:
+        """Make every holder of an older token fail from now on. No record there is fine."""
+        if self.objects.head_or_none(keys.release(model, release)) is None:
+            return
+        try:
+            self.update(model, release, lambda document: document, token)
+        except LeaseLost:
+            pass  # fenced by a newer one already
+
+    def list(self, model: str) -> list[Versioned]:
+        """All records of a model, by key order. Records deleted meanwhile are left out."""
+        listed = [info.key for info in self.objects.list(keys.releases(model)) if info.key.endswith(".json")]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            stored = list(pool.map(self.objects.get_or_none, listed))
+        return [
+            Versioned(decode(found.body, key), found.etag)
+            for key, found in zip(listed, stored, strict=True)
+            if found is not None
+        ]
+
+    def _check_token(self, model: str, release: str, document: dict[str, Any], token: int | None) -> None:
+        if token is None:
+            return
+        newest = max(document.get("lease_token") or 0, current_token(self.objects, model))
+        if newest > token:
+            raise LeaseLost(
+                f"Release {release} of {model}: this run holds lease token {token}, but token {newest} was given out "
+                "since. Another run took over; this one may change nothing. Start a new run if it is still wanted."
+            )

