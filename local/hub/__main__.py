@@ -1,4 +1,4 @@
-"""`python -m local.hub --root DIR --listen HOST:PORT` serves, `python -m local.hub publish` adds a revision."""
+"""`python -m local.hub --root DIR --listen HOST:PORT` serves, `python -m local.hub publish` adds to it."""
 
 from __future__ import annotations
 
