@@ -59,6 +59,7 @@ class Compile(Part):
     cpu: int = Field(8, ge=1, le=192)
     memory: Quantity = "64Gi"
     deadline_minutes: int = Field(115, ge=1, le=600, description="Then the pod is stopped.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="Added to the compile pod.")
 
 
 class Serving(Part):

@@ -1,0 +1,1 @@
+"""The cluster seam: what Trainyard reads from Kubernetes and writes to it."""

@@ -1,0 +1,250 @@
+"""One small client over the provider's own `kubernetes.client.ApiClient`: plain dicts in and out, typed errors.
+
+Custom and built-in kinds go the same way, so Karpenter's and the Gateway's objects need no generated classes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from trainyard.errors import ClusterUnavailable, Conflict, LeaseLost, NotFound, PermanentError
+
+Object = dict[str, Any]
+
+FIELD_MANAGER = "trainyard"
+_TIMEOUT = (5, 30)  # seconds: connect, read
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind lives in the API."""
+
+    api_version: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
+        middle = f"/namespaces/{quote(namespace)}" if self.namespaced and namespace else ""
+        return f"{root}{middle}/{self.plural}" + (f"/{quote(name)}" if name else "")
+
+
+KINDS: Mapping[str, Kind] = {
+    "Pod": Kind("v1", "pods"),
+    "Service": Kind("v1", "services"),
+    "Event": Kind("v1", "events"),
+    "Node": Kind("v1", "nodes", namespaced=False),
+    "Deployment": Kind("apps/v1", "deployments"),
+    "ReplicaSet": Kind("apps/v1", "replicasets"),
+    "EndpointSlice": Kind("discovery.k8s.io/v1", "endpointslices"),
+    "HTTPRoute": Kind("gateway.networking.k8s.io/v1", "httproutes"),
+    "NodePool": Kind("karpenter.sh/v1", "nodepools", namespaced=False),
+    "NodeClaim": Kind("karpenter.sh/v1", "nodeclaims", namespaced=False),
+    "EC2NodeClass": Kind("karpenter.k8s.aws/v1", "ec2nodeclasses", namespaced=False),
+}
+
+
+class Cluster:
+    """Reads and writes objects. Errors: NotFound, Conflict, ClusterUnavailable (after retries), PermanentError."""
+
+    def __init__(
+        self, api_client: Any, *, attempts: int = 4, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.api_client = api_client
+        self._attempts, self._sleep = attempts, sleep
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
+        return self._call("GET", KINDS[kind].path(namespace, name))
+
+    def find(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """Like get, with None for what does not exist."""
+        try:
+            return self.get(kind, name, namespace)
+        except NotFound:
+            return None
+
+    def list(
+        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """All objects, page by page."""
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": "500"}
+        out: list[Object] = []
+        while True:
+            page = self._call("GET", KINDS[kind].path(namespace), {k: v for k, v in query.items() if v})
+            out += page.get("items") or []
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                return out
+            query["continue"] = more
+
+    def apply(self, body: Object, *, force: bool = True) -> Object:
+        """Server-side apply as field manager `trainyard`: the same body twice changes nothing."""
+        kind, meta = KINDS[body["kind"]], body["metadata"]
+        return self._call(
+            "PATCH",
+            kind.path(meta.get("namespace"), meta["name"]),
+            {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"},
+            body,
+            "application/apply-patch+yaml",
+        )
+
+    def merge(self, kind: str, name: str, namespace: str | None, body: Object) -> Object:
+        """JSON merge patch. With metadata.resourceVersion in the body it is a compare-and-swap."""
+        return self._call(
+            "PATCH",
+            KINDS[kind].path(namespace, name),
+            {"fieldManager": FIELD_MANAGER},
+            body,
+            "application/merge-patch+json",
+        )
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, *, propagation: str = "Background") -> bool:
+        """Deletes; False if it was gone already."""
+        try:
+            self._call("DELETE", KINDS[kind].path(namespace, name), {"propagationPolicy": propagation})
+        except NotFound:
+            return False
+        return True
+
+    def events(self, namespace: str, name: str) -> list[Object]:
+        """Events about one object, oldest first."""
+        found = self.list("Event", namespace, fields=f"involvedObject.name={name}")
+        return sorted(found, key=lambda e: e.get("lastTimestamp") or e["metadata"].get("creationTimestamp") or "")
+
+    def log(self, pod: str, namespace: str, container: str, *, tail: int = 40, previous: bool = False) -> str:
+        """The last lines of a container's log; empty where there is none to read."""
+        query = {"container": container, "tailLines": str(tail)}
+        if previous:
+            query["previous"] = "true"
+        try:
+            raw = self._request("GET", KINDS["Pod"].path(namespace, pod) + "/log", query)
+        except (PermanentError, ClusterUnavailable):
+            return ""
+        return raw.decode(errors="replace")
+
+    def execute(self, pod: str, namespace: str, container: str, argv: list[str], *, seconds: float) -> str:
+        """Runs a command in a container and returns its output; stops listening after `seconds`."""
+        from kubernetes import client, stream
+        from kubernetes.client.exceptions import ApiException
+
+        # stream() swaps the request method of the client that it is given for websockets: give it one of its own.
+        core = client.CoreV1Api(client.ApiClient(self.api_client.configuration))
+        try:
+            shell = stream.stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=argv,
+                stdout=True,
+                stderr=True,
+                stdin=False,
+                tty=False,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise ClusterUnavailable(f"exec in pod {namespace}/{pod} was refused: {error.reason}") from error
+        deadline = time.monotonic() + seconds
+        out: list[str] = []
+        while shell.is_open() and time.monotonic() < deadline:
+            shell.update(timeout=0.5)
+            if shell.peek_stdout():
+                out.append(shell.read_stdout())
+        shell.close()
+        return "".join(out)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str | None = None,
+    ) -> Object:
+        answer = json.loads(self._request(method, path, query, body, content_type) or b"{}")
+        assert isinstance(answer, dict)
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str | None = None,
+    ) -> bytes:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        last = ""
+        for attempt in range(self._attempts):
+            try:
+                answer = self.api_client.call_api(
+                    path,
+                    method,
+                    {},
+                    list((query or {}).items()),
+                    headers,
+                    body=body,
+                    auth_settings=["BearerToken"],
+                    _preload_content=False,
+                    _return_http_data_only=True,
+                    _request_timeout=_TIMEOUT,
+                )
+                data: bytes = answer.data
+                return data
+            except ApiException as error:
+                if error.status and error.status != 429 and error.status < 500:
+                    raise _typed(error, method, path) from None
+                last = f"{error.status} {error.reason}"
+                pause = _retry_after(error) or 0.25 * 2**attempt
+            except (HTTPError, OSError) as error:
+                last, pause = f"{type(error).__name__}: {error}", 0.25 * 2**attempt
+            if attempt + 1 < self._attempts:
+                self._sleep(min(pause, 10.0))
+        raise ClusterUnavailable(
+            f"{method} {path}: the Kubernetes API did not answer properly in {self._attempts} tries ({last})"
+        )
+
+
+def guard_token(live: Object, token: int) -> None:
+    """Refuses to change an object that a newer lease holder has changed already. Raises LeaseLost."""
+    written = int((live["metadata"].get("annotations") or {}).get("trainyard.dev/lease-token", "0"))
+    if written > token:
+        raise LeaseLost(
+            f"{live['kind']} {live['metadata']['name']} was last changed under lease token {written}, this release "
+            f"holds {token}: another release has taken over. Nothing was changed."
+        )
+
+
+def _retry_after(error: Any) -> float | None:
+    value = (error.headers or {}).get("Retry-After") if error.headers else None
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _typed(error: Any, method: str, path: str) -> Exception:
+    try:
+        message = json.loads(error.body).get("message") or error.reason
+    except (ValueError, TypeError, AttributeError):
+        message = error.reason
+    text = f"{method} {path}: {message}"
+    if error.status == 404:
+        return NotFound(text)
+    if error.status == 409:
+        return Conflict(text)
+    if error.status == 401:
+        return PermanentError(f"{text}. The cluster refuses the credentials of connection kubernetes_default.")
+    if error.status == 403:
+        return PermanentError(f"{text}. Grant it: deploy/base has the roles that Trainyard needs.")
+    return PermanentError(text)

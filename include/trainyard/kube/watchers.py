@@ -1,0 +1,175 @@
+"""What is waited for in the cluster. Each watcher takes one look and says how far things are.
+
+The Airflow trigger calls a look again and again in a thread; tests call it directly. A look raises a typed error
+when waiting longer is pointless; it never sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.errors import CanaryNotReady, NoCapacity, PermanentError
+from trainyard.kube import capacity, diagnosis
+from trainyard.kube.cluster import Cluster, Object
+
+
+@dataclass(frozen=True)
+class Look:
+    """done: nothing is left to wait for. note: what was seen, for people. data: for the record."""
+
+    done: bool
+    note: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def capacity_free(cluster: Cluster, *, nodepool: str, chips: int) -> Look:
+    """NodePool and EC2NodeClass ready, limits not used up, no recent lack of capacity. Raises PermanentError."""
+    pool = cluster.find("NodePool", nodepool)
+    nodeclass = None
+    if pool is not None:
+        name = pool["spec"]["template"]["spec"]["nodeClassRef"]["name"]
+        nodeclass = cluster.find("EC2NodeClass", name)
+    free = capacity.free_chips(cluster.list("Node"), cluster.list("Pod"), nodepool)
+    lacking = cluster.list("Event", fields="reason=InsufficientCapacityError")
+    found = capacity.assess(
+        pool, nodeclass, chips, lacking, datetime.now(UTC), name=nodepool, free_chips=free
+    )
+    if found.permanent:
+        raise PermanentError(" ".join(found.permanent))
+    if free >= chips:
+        return Look(True, f"a running node of {nodepool} has {free} chips free, {chips} are needed")
+    if found.passing:
+        return Look(False, " ".join(found.passing))
+    notes = "; ".join(found.notes) or "no limit on chips"
+    return Look(True, f"NodePool {nodepool} and its EC2NodeClass are ready; {notes}")
+
+
+def node_ready(
+    cluster: Cluster, *, namespace: str, labels: str, chips: int, nodepool: str
+) -> Look:
+    """Follows the node of a Neuron pod from NodeClaim to allocatable devices, beside the pod itself.
+
+    Raises NoCapacity (EC2 has none), Unschedulable (no NodePool can ever serve it).
+    """
+    pods = cluster.list("Pod", namespace, labels=labels)
+    if not pods:
+        return Look(False, "waiting for the pod to be created")
+    pod = max(pods, key=lambda item: item["metadata"]["creationTimestamp"])
+    name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
+    host = (pod.get("spec") or {}).get("nodeName")
+    if phase in ("Succeeded", "Failed"):
+        return Look(True, f"pod {name} has ended ({phase}) on {host or 'no node'}", _node_data(cluster, host))
+    if host:
+        return Look(True, f"pod {name} runs on {host}", _node_data(cluster, host))
+    events = cluster.events(namespace, name)
+    never = diagnosis.never_schedulable(pod, events)
+    if never is not None:
+        raise never
+    claims = [
+        claim
+        for claim in cluster.list("NodeClaim", labels=f"karpenter.sh/nodepool={nodepool}")
+        if not claim["metadata"].get("deletionTimestamp")
+    ]
+    _check_lack(cluster, pod)
+    if not claims:
+        said = diagnosis.unschedulable(pod, events)
+        return Look(False, f"waiting for Karpenter to make a NodeClaim ({said or 'not looked at yet'})")
+    claim = max(claims, key=lambda item: item["metadata"]["creationTimestamp"])
+    node_name = (claim.get("status") or {}).get("nodeName")
+    node = cluster.find("Node", node_name) if node_name else None
+    seen = capacity.progress(claim, node, chips)
+    if seen.ready:
+        return Look(False, f"NodeClaim {claim['metadata']['name']} is ready; waiting for the pod to be bound")
+    return Look(False, f"NodeClaim {claim['metadata']['name']}: {seen.stage}; waiting for {seen.waiting_for}")
+
+
+def _check_lack(cluster: Cluster, pod: Object) -> None:
+    """Karpenter deletes a NodeClaim that found no capacity: only the event tells."""
+    since = pod["metadata"]["creationTimestamp"]
+    for event in cluster.list("Event", fields="reason=InsufficientCapacityError"):
+        if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) >= since:
+            raise NoCapacity(
+                f"EC2 has no capacity for the Neuron node: {event.get('message')} Stable keeps serving. Try later, "
+                "allow more zones or capacity types in the NodePool, or reserve capacity.",
+                retry_after=capacity.RECENT_SECONDS,
+            )
+
+
+def _node_data(cluster: Cluster, host: str | None) -> dict[str, Any]:
+    node = cluster.find("Node", host) if host else None
+    if node is None:
+        return {}
+    labels = node["metadata"].get("labels") or {}
+    return {
+        "node": host,
+        "instance_type": labels.get("node.kubernetes.io/instance-type"),
+        "capacity_type": labels.get("karpenter.sh/capacity-type"),
+        "zone": labels.get("topology.kubernetes.io/zone"),
+        "node_created_at": node["metadata"]["creationTimestamp"],
+    }
+
+
+def servers_ready(cluster: Cluster, *, namespace: str, name: str, labels: str, container: str) -> Look:
+    """All replicas ready. Raises CanaryNotReady with the last log lines when they keep dying."""
+    deployment = cluster.find("Deployment", name, namespace)
+    if deployment is None:
+        raise CanaryNotReady(f"Deployment {namespace}/{name} is gone: somebody or a rollback removed it.")
+    wanted = int(deployment["spec"].get("replicas", 1))
+    status = deployment.get("status") or {}
+    ready = int(status.get("readyReplicas") or 0)
+    if ready >= wanted and status.get("observedGeneration") == deployment["metadata"].get("generation"):
+        return Look(True, f"{ready} of {wanted} servers answered a real generation and are ready")
+    words = []
+    for pod in cluster.list("Pod", namespace, labels=labels):
+        error = diagnosis.stuck(pod)
+        looping = diagnosis.crash_looping(pod)
+        if error is None and looping is not None:
+            error = _dead(cluster, pod, looping, container)
+        if error is not None:
+            raise error
+        words.append(f"{pod['metadata']['name']}: {_phase(pod)}")
+    return Look(False, f"{ready} of {wanted} ready; {'; '.join(words) or 'no pod yet'}")
+
+
+def _dead(cluster: Cluster, pod: Object, item: Object, container: str) -> Exception:
+    meta = pod["metadata"]
+    log = cluster.log(meta["name"], meta["namespace"], item["name"], previous=True) or cluster.log(
+        meta["name"], meta["namespace"], item["name"]
+    )
+    last = (item.get("lastState") or {}).get("terminated") or {}
+    corpse = {**pod, "status": {"containerStatuses": [{**item, "state": {"terminated": last}}]}}
+    died = diagnosis.ended(corpse, log)
+    if died is not None and type(died).__name__ != "PodFailed":
+        return died
+    tail = "\n".join(f"  | {line}" for line in log.splitlines()[-15:])
+    return CanaryNotReady(
+        f"Container {item['name']} of pod {meta['name']} keeps dying: exit code {last.get('exitCode')} "
+        f"({last.get('reason')}), {item.get('restartCount')} restart(s). Last log lines:\n{tail}"
+    )
+
+
+def _phase(pod: Object) -> str:
+    for item in diagnosis.statuses(pod):
+        state = item.get("state") or {}
+        if "waiting" in state:
+            return f"{item['name']} waits ({state['waiting'].get('reason')})"
+        if "running" in state and not item.get("ready"):
+            return f"{item['name']} runs, not ready yet"
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def elapsed(cluster: Cluster, *, until: str, words: str) -> Look:
+    """Waits for a moment (ISO 8601, UTC)."""
+    left = (datetime.fromisoformat(until.replace("Z", "+00:00")) - datetime.now(UTC)).total_seconds()
+    return Look(left <= 0, words if left <= 0 else f"{words}: {left:.0f} s left")
+
+
+WATCHERS: Mapping[str, Callable[..., Look]] = {
+    "capacity_free": capacity_free,
+    "node_ready": node_ready,
+    "servers_ready": servers_ready,
+    "elapsed": elapsed,
+}

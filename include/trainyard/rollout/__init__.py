@@ -1,0 +1,1 @@
+"""How traffic moves and how measurements become a verdict. Pure: no I/O."""

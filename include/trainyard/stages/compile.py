@@ -1,0 +1,63 @@
+"""compile: the engine's own command in AWS's own image on a Neuron node; its output is staged in S3."""
+
+from __future__ import annotations
+
+from trainyard.kube.cluster import Object
+from trainyard.kube.pods import WORK_DIR, neuron_job
+from trainyard.neuron.engines import engine
+from trainyard.release import Release
+from trainyard.stages.build import build_of, staging
+from trainyard.stages.context import Context, Done, Skip
+
+
+def pod(ctx: Context, release: Release) -> Object | Skip:
+    spec, plan = release.spec, release.plan
+    if ctx.objects.head_or_none(plan.bundle_manifest) is not None:
+        return Skip(f"bundle {plan.fingerprint[:12]} is published already: no compile, no node")
+    build, chosen = build_of(release), engine(spec.engine)
+    command = chosen.compile_command(build)
+    return neuron_job(
+        name=f"compile-{release.id}",
+        namespace=ctx.settings.jobs_namespace,
+        job_name="compile",
+        job={
+            "bucket": ctx.settings.bucket,
+            "fingerprint": plan.fingerprint,
+            "attempt": release.id,
+            "staging": staging(release),
+            "model": plan.model_manifest,
+            "model_dir": build.model_dir,
+            "output_dir": build.output_dir,
+            "command": list(command.argv),
+            "env": {**command.env, "NEURON_COMPILE_CACHE_URL": f"{WORK_DIR}/cache"},
+            "log_key": log_key(release),
+            "expect": list(chosen.expects),
+        },
+        image=plan.image,
+        tools_image=ctx.settings.jobs_image,
+        service_account="trainyard-compile",
+        model=release.model,
+        release=release.id,
+        deadline_seconds=spec.compile.deadline_minutes * 60,
+        chips=plan.chips,
+        instance_type=spec.hardware.instance_type,
+        nodepool=spec.hardware.nodepool,
+        cpu=spec.compile.cpu,
+        memory=spec.compile.memory,
+        annotations=spec.compile.annotations,
+    )
+
+
+def finish(ctx: Context, release: Release) -> Done:
+    """What was staged decides. Raises NotFound where the pod left no result."""
+    if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
+        return Done(f"bundle {release.plan.fingerprint[:12]} was published meanwhile")
+    info = ctx.objects.head(f"{staging(release)}result.json")
+    return Done(
+        f"compiled by {release.spec.engine}; the result is staged, the full log is at {log_key(release)}",
+        {"log": log_key(release), "result_bytes": info.size},
+    )
+
+
+def log_key(release: Release) -> str:
+    return f"logs/{release.model}/{release.id}/compile.log"

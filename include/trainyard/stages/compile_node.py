@@ -1,0 +1,30 @@
+"""compile_node: follows the compile pod's NodeClaim, beside the compile, until its devices are there."""
+
+from __future__ import annotations
+
+from trainyard.release import Release
+from trainyard.stages.context import Context, Done, Skip, Watch
+
+
+def watch(ctx: Context, release: Release) -> Watch | Skip:
+    if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
+        return Skip("nothing is compiled, so no node is needed")
+    return node_watch(ctx, release, ctx.settings.jobs_namespace, "compile")
+
+
+def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:
+    return Done(note, data)
+
+
+def node_watch(ctx: Context, release: Release, namespace: str, component: str) -> Watch:
+    return Watch(
+        "node_ready",
+        {
+            "namespace": namespace,
+            "labels": f"trainyard.dev/release={release.id},app.kubernetes.io/component={component}",
+            "chips": release.plan.chips,
+            "nodepool": release.spec.hardware.nodepool,
+        },
+        ctx.settings.capacity_wait_minutes * 60,
+        "NoCapacity",
+    )

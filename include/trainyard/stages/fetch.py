@@ -1,0 +1,43 @@
+"""fetch: a pod copies the pinned revision from the Hub to S3, digests verified."""
+
+from __future__ import annotations
+
+from trainyard.kube.cluster import Object
+from trainyard.kube.pods import cpu_job
+from trainyard.release import Release
+from trainyard.stages.context import Context, Done, Skip
+from trainyard.store.models import read_model
+
+_DEADLINE = 6 * 3600
+
+
+def pod(ctx: Context, release: Release) -> Object | Skip:
+    if ctx.objects.head_or_none(release.plan.model_manifest) is not None:
+        return Skip(f"{release.spec.model.repo}@{release.plan.revision[:12]} is in S3 already")
+    return cpu_job(
+        name=f"fetch-{release.id}",
+        namespace=ctx.settings.jobs_namespace,
+        job_name="fetch",
+        job={
+            "bucket": ctx.settings.bucket,
+            "repo": release.spec.model.repo,
+            "revision": release.plan.revision,
+            "endpoint": ctx.settings.hub_endpoint,
+        },
+        image=ctx.settings.jobs_image,
+        service_account="trainyard-fetch",
+        model=release.model,
+        release=release.id,
+        deadline_seconds=_DEADLINE,
+        token_secret=release.spec.model.token_secret,
+    )
+
+
+def finish(ctx: Context, release: Release) -> Done:
+    """The manifest decides, not the pod: a pod that is gone may have finished. Raises NotFound, CorruptArtifact."""
+    manifest = read_model(ctx.objects, release.spec.model.repo, release.plan.revision)
+    return Done(
+        f"{len(manifest.files)} files, {manifest.size / 1e6:.1f} MB of {release.spec.model.repo}"
+        f"@{release.plan.revision[:12]} are in S3, digests verified",
+        {"files": len(manifest.files), "bytes": manifest.size},
+    )

@@ -1,0 +1,197 @@
+"""plan: validate the spec, pin the revision, check every rule, write the record, take the lease.
+
+Nothing is spent before this stage is through: no pod, no node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard import catalogue
+from trainyard.errors import LeaseHeld, NotFound, Refused
+from trainyard.neuron.engines import engine as find_engine
+from trainyard.neuron.instances import instance as find_instance
+from trainyard.neuron.models import graph_config, read_facts
+from trainyard.neuron.rules import Ask, preflight
+from trainyard.release import Plan, Release, StageRecord, now, parse_release
+from trainyard.rollout.shifts import abort_plan
+from trainyard.spec import Request, Spec, bytes_of
+from trainyard.stages.context import Context
+from trainyard.store import keys
+from trainyard.store.objects import AlreadyExists
+
+# Fields of a spec that change what is served. Objectives and steps do not: they say how to get there.
+_IDENTITY = ("model", "engine", "hardware", "compile", "serving")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """release is None where there is nothing to do; note says why."""
+
+    release: Release | None
+    note: str
+    release_id: str
+    model: str
+
+
+def run(ctx: Context, request: Request, run_id: str) -> Planned:
+    """Raises Refused with every broken rule, LeaseHeld while another release of the model runs."""
+    spec = catalogue.resolve(ctx.settings.releases_dir, request)
+    plan = make_plan(ctx, spec)
+    release_id = release_id_of(spec, plan, request.request)
+    existing = _existing(ctx, spec.name, release_id)
+    if existing is not None and (done := _nothing_to_do(ctx, existing, run_id)):
+        return Planned(None, done, release_id, spec.name)
+
+    lease = ctx.leases.current(spec.name)
+    if lease is not None and lease.holder == release_id and lease.run != run_id:
+        raise LeaseHeld(f"Release {release_id} is being made already, by DAG run {lease.run}.")
+    lease = ctx.leases.acquire(spec.name, release_id, ctx.settings.lease_minutes * 60, run_id)
+    stable = ctx.channels.read(spec.name).stable
+    release = _record(ctx, spec, plan, request, release_id, run_id, lease.token, stable, existing)
+    return Planned(release, _summary(release), release_id, spec.name)
+
+
+def make_plan(ctx: Context, spec: Spec) -> Plan:
+    """Resolves a spec against the Hub and the rules. Raises Refused, NotFound, HubUnavailable."""
+    engine, kind = find_engine(spec.engine), find_instance(spec.hardware.instance_type)
+    revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
+    config = ctx.hub.read_json(spec.model.repo, revision, "config.json", max_bytes=1 << 20)
+    files = ctx.hub.files(spec.model.repo, revision)
+    shards = {file.path: file for file in files if file.path.endswith(".safetensors")}
+    facts = read_facts(config, sum(file.size for file in shards.values()))
+    ask = Ask(
+        spec.hardware.tensor_parallel,
+        spec.compile.batch_size,
+        spec.compile.sequence_length,
+        bytes_of(spec.compile.memory),
+    )
+    result = preflight(facts, engine, kind, ask)
+    if result.problems:
+        raise Refused(list(result.problems))
+    inputs: dict[str, Any] = {
+        "graph": graph_config(config),
+        "engine": spec.engine,
+        "versions": {"engine": engine.versions.engine, "compiler": engine.versions.compiler, "sdk": engine.versions.sdk},
+        "target": kind.family,
+        "tensor_parallel": spec.hardware.tensor_parallel,
+        "lnc": result.lnc,
+        "batch_size": spec.compile.batch_size,
+        "sequence_length": spec.compile.sequence_length,
+        "dtype": facts.dtype,
+    }
+    if engine.bakes_weights:
+        inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
+    fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()
+    return Plan(
+        revision=revision,
+        fingerprint=fingerprint,
+        fingerprint_inputs=inputs,
+        engine=spec.engine,
+        image=engine.image(ctx.settings.region),
+        chips=result.chips,
+        lnc=result.lnc,
+        weight_bytes=facts.weight_bytes,
+        memory=result.memory.as_dict(),
+        has_weights=engine.bakes_weights,
+        model_manifest=keys.model_manifest(spec.model.repo, revision),
+        bundle_manifest=keys.bundle_manifest(fingerprint),
+    )
+
+
+def release_id_of(spec: Spec, plan: Plan, request: str) -> str:
+    """`<model>-<revision>-<digest>`: the same request for the same content is the same release."""
+    content = {
+        "spec": {key: spec.model_dump(mode="json")[key] for key in _IDENTITY},
+        "revision": plan.revision,
+        "fingerprint": plan.fingerprint,
+        "request": request,
+    }
+    # The tracked name (main, v2, ...) is no content: the commit is.
+    content["spec"]["model"].pop("revision")
+    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    return f"{spec.name}-{plan.revision[:7]}-{digest[:6]}"
+
+
+def _existing(ctx: Context, model: str, release_id: str) -> Release | None:
+    try:
+        return ctx.load(model, release_id)
+    except NotFound:
+        return None
+
+
+def _nothing_to_do(ctx: Context, existing: Release, run_id: str) -> str | None:
+    """Why a release that has a record already needs no new run; None where it does."""
+    if existing.state == "promoted":
+        stable = ctx.channels.read(existing.model).stable
+        if stable == existing.id:
+            return f"Nothing to do: {existing.id} is stable already. {existing.outcome}"
+        return (
+            f"Nothing to do: {existing.id} was promoted before, and {stable} took over from it. "
+            "To bring it back, ask again with another `request`."
+        )
+    if existing.state in ("rolled_back", "failed") and existing.run != run_id:
+        return (
+            f"Nothing to do: {existing.id} was tried and {existing.state.replace('_', ' ')}: {existing.outcome} "
+            "To try again on purpose, ask with another `request`."
+        )
+    return None
+
+
+def _record(
+    ctx: Context,
+    spec: Spec,
+    plan: Plan,
+    request: Request,
+    release_id: str,
+    run_id: str,
+    token: int,
+    stable: str | None,
+    existing: Release | None,
+) -> Release:
+    ready = 0
+    if stable:
+        live = ctx.cluster.find("Deployment", stable, ctx.settings.serving_namespace)
+        ready = int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
+    plan = plan.model_copy(update={"abort_plan": abort_plan(stable, ready, spec.rollout.steps)})
+    started = existing.stages["plan"].started_at if existing and "plan" in existing.stages else now()
+    release = Release(
+        schema=1,
+        id=release_id,
+        model=spec.name,
+        run=run_id,
+        request=request.request,
+        spec=spec,
+        plan=plan,
+        lease_token=token,
+        created_at=existing.created_at if existing else now(),
+        updated_at=now(),
+        previous=stable if stable != release_id else None,
+        links={"dag_run": f"{ctx.settings.airflow_url}/dags/model_release/runs/{run_id}"},
+    )
+    summary = StageRecord(state="done", started_at=started, finished_at=now(), note=_summary(release))
+    release = release.model_copy(update={"stages": {"plan": summary}})
+    try:
+        return parse_release(ctx.ledger.create(spec.name, release_id, release.document()).document)
+    except AlreadyExists:
+        # The same run again (a retry, or a person cleared the task): it begins anew under its lease.
+        written = ctx.ledger.update(spec.name, release_id, lambda _: release.document(), token=token)
+        return parse_release(written.document)
+
+
+def _summary(release: Release) -> str:
+    plan, spec = release.plan, release.spec
+    memory = plan.memory
+    return (
+        f"{release.id}: {spec.model.repo}@{plan.revision[:12]} on {spec.engine}, {plan.chips} chip(s) of "
+        f"{spec.hardware.instance_type}, TP {spec.hardware.tensor_parallel}; a core holds "
+        f"{memory['weights'] / 1e9:.2f} GB of weights + {memory['kv_cache'] / 1e9:.2f} GB of KV cache of "
+        f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}. {plan.abort_plan}"
+    )
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

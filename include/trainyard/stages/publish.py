@@ -1,0 +1,52 @@
+"""publish: verify what was staged and make it a content-addressed bundle, manifest last."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable, Mapping
+
+from trainyard.neuron.engines import engine
+from trainyard.release import Release
+from trainyard.stages.build import build_of, staging
+from trainyard.stages.compile import log_key
+from trainyard.stages.context import Context, Done, Skip
+from trainyard.store.bundles import publish_bundle, read_bundle
+
+
+def run(ctx: Context, release: Release) -> Done | Skip:
+    """Raises CorruptArtifact, PermanentError (a set that the engine would refuse), Conflict."""
+    plan = release.plan
+    if ctx.objects.head_or_none(plan.bundle_manifest) is not None:
+        bundle = read_bundle(ctx.objects, plan.fingerprint)
+        return Skip(f"bundle {plan.fingerprint[:12]} is published already ({len(bundle.files)} files)")
+    chosen, build = engine(release.spec.engine), build_of(release)
+
+    def validate(files: Mapping[str, int], read: Callable[[str], bytes]) -> list[str]:
+        missing = [
+            f"{pattern} is missing"
+            for pattern in chosen.expects
+            if not any(fnmatch.fnmatch(path, pattern) for path in files)
+        ]
+        if missing:
+            return missing
+        return chosen.problems_of_bundle(json.loads(read("neuron_config.json")), build)
+
+    published = publish_bundle(
+        ctx.objects,
+        plan.fingerprint,
+        staging(release),
+        inputs=plan.fingerprint_inputs,
+        validate=validate,
+        engine=release.spec.engine,
+        versions=plan.fingerprint_inputs["versions"],
+        target=build.instance_family,
+        has_weights=plan.has_weights,
+        log_key=log_key(release),
+    )
+    size = sum(file.size for file in published.manifest.files)
+    how = "published" if published.created else "another publisher was first; its bundle is used"
+    return Done(
+        f"bundle {plan.fingerprint[:12]}: {len(published.manifest.files)} files, {size / 1e6:.1f} MB, {how}",
+        {"files": len(published.manifest.files), "bytes": size, "adopted": not published.created},
+    )
