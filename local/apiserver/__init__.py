@@ -1,0 +1,1 @@
+"""An emulated Kubernetes API server: one asyncio process, all state in memory."""

@@ -1,0 +1,81 @@
+"""Runs the API server alone: no controllers; plain HTTP unless a certificate is given."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from local.apiserver.calls import Cluster
+from local.apiserver.crds import read_definitions
+from local.apiserver.errors import ApiError
+from local.apiserver.resources import BUILT_IN, Registry
+from local.apiserver.server import Server, bootstrap, install
+from local.apiserver.store import HISTORY, Store
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.apiserver", description=__doc__)
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address to serve on; port 0 picks one")
+    parser.add_argument("--token", required=True, help="bearer token that may do everything")
+    parser.add_argument("--crd", action="append", default=[], type=Path, metavar="FILE")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE")
+    parser.add_argument("--kubelet-token", default="", help="bearer token for the nodes' kubelets")
+    parser.add_argument("--history", type=int, default=HISTORY, help="changes kept per resource for watches")
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    arguments = parser.parse_args()
+    if bool(arguments.tls_cert) != bool(arguments.tls_key):
+        parser.error("--tls-cert and --tls-key go together: give both or neither")
+    return arguments
+
+
+def make_cluster(definitions: list[Path], kubelet_token: str = "", history: int = HISTORY) -> Cluster:
+    cluster = Cluster(Registry(BUILT_IN), Store(history), kubelet_token)
+    bootstrap(cluster)
+    for path in definitions:
+        for definition in read_definitions(path):
+            install(cluster, definition)
+    return cluster
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    cluster = make_cluster(arguments.crd, arguments.kubelet_token, arguments.history)
+    host, _, port = arguments.listen.rpartition(":")
+    tls = None
+    if arguments.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+    access = logging.getLogger("aiohttp.access") if arguments.verbose else None
+    runner = web.AppRunner(Server(cluster, arguments.token).application(), access_log=access)
+    await runner.setup()
+    site = web.TCPSite(runner, host or "127.0.0.1", int(port), ssl_context=tls, shutdown_timeout=1.0)
+    await site.start()
+    bound = runner.addresses[0]
+    print(f"serving on {'https' if tls else 'http'}://{bound[0]}:{bound[1]}", flush=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await runner.cleanup()
+
+
+def main() -> int:
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(serve(arguments))
+    except (OSError, ValueError, ApiError) as error:
+        print(f"apiserver: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
