@@ -1,0 +1,1 @@
+"""`neuronx-cc`, and what surrounds it: graphs, the persistent compile cache, sharded checkpoints."""
