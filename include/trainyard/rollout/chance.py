@@ -1,0 +1,102 @@
+"""How likely is it by chance? Exact tests for counts, a block bootstrap for quantiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+BATCH = 64  # resamples at a time: bounds memory to 64 x values
+CELLS = 200_000_000  # resamples x values at most: about two seconds
+
+
+def binomial_at_least(count: int, trials: int, probability: float) -> float:
+    """P(X >= count) for X ~ Binomial(trials, probability), exactly."""
+    if count <= 0:
+        return 1.0
+    if probability <= 0:
+        return 0.0
+    if probability >= 1:
+        return 1.0
+    log_p, log_q = math.log(probability), math.log1p(-probability)
+    choose = math.lgamma(trials + 1)
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(
+                choose - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * log_p + (trials - k) * log_q
+            )
+            for k in range(count, trials + 1)
+        ),
+    )
+
+
+def binomial_two_sided(count: int, trials: int, probability: float) -> float:
+    """Twice the smaller tail, at most 1."""
+    upper = binomial_at_least(count, trials, probability)
+    lower = binomial_at_least(trials - count, trials, 1.0 - probability)
+    return min(1.0, 2 * min(upper, lower))
+
+
+def fisher_more(count: int, trials: int, other_count: int, other_trials: int) -> float:
+    """P of `count` or more of `trials`, if both had the same rate (Fisher's exact test, one-sided)."""
+    total, hits = trials + other_trials, count + other_count
+    ways = math.comb(total, hits)
+    more = sum(
+        math.comb(trials, k) * math.comb(other_trials, hits - k) for k in range(count, min(trials, hits) + 1)
+    )
+    return more / ways
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which hypotheses are rejected so that a single wrong rejection among all stays below `alpha`."""
+    rejected = [False] * len(p_values)
+    by_size = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for step, index in enumerate(by_size):
+        if p_values[index] > alpha / (len(p_values) - step):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def resamples(size: int, values: int) -> int:
+    """How many bootstrap draws `values` values can afford, at most `size`."""
+    return max(200, min(size, CELLS // max(1, values)))
+
+
+def block_counts(units: int, draws: int, random: np.random.Generator) -> Ints:
+    """How often each unit is drawn, shape (draws, units): circular blocks of consecutive units.
+
+    Blocks keep what neighbours in time have in common; single draws would make intervals too narrow.
+    """
+    length = max(1, round(units ** (1 / 3)))
+    blocks = math.ceil(units / length)
+    starts = random.integers(0, units, size=(draws, blocks))
+    drawn = ((starts[:, :, None] + np.arange(length)) % units).reshape(draws, -1)[:, :units]
+    rows = np.repeat(np.arange(draws), units)
+    counts: Ints = np.bincount(rows * units + drawn.ravel(), minlength=draws * units)
+    return counts.reshape(draws, units)
+
+
+def resampled_quantiles(values: Floats, units: Ints, counts: Ints, q: float) -> Floats:
+    """Nearest-rank quantile of every resample, shape (draws,).
+
+    values: all values. units: which unit each belongs to (all token gaps of one request go together).
+    counts: shape (draws, number of units). A resample without a value gives NaN.
+    """
+    by_size = np.argsort(values, kind="stable")
+    ordered, owner = values[by_size], units[by_size]
+    found = np.empty(len(counts))
+    for start in range(0, len(counts), BATCH):
+        weights = np.cumsum(counts[start : start + BATCH][:, owner], axis=1)
+        total = weights[:, -1]
+        rank = (weights < np.ceil(q * total - 1e-9)[:, None]).sum(axis=1)
+        found[start : start + BATCH] = np.where(
+            total > 0, ordered[np.minimum(rank, len(ordered) - 1)], np.nan
+        )
+    return found
