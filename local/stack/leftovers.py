@@ -1,0 +1,69 @@
+"""Finds and ends the processes of a stack, also when its supervisor is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+from .home import MARKER, Home
+
+GRACE_SECONDS = 4.0
+
+
+def marked(home: Home) -> list[psutil.Process]:
+    """Processes that carry this home's marker in their environment, but for the one that asks and its ancestors.
+
+    Environments of other users' processes cannot be read: only root sees those, and only root started them.
+    """
+    line = f"{MARKER}={home.id}".encode()
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in own:
+            continue
+        with suppress(OSError, psutil.Error):
+            with open(f"/proc/{process.pid}/environ", "rb") as file:
+                if line in file.read().split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
+
+
+def in_session(leader: int) -> list[psutil.Process]:
+    """Processes of the session that `leader` founded; it may be gone already."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def end(processes: Iterable[psutil.Process], *, grace: float = GRACE_SECONDS) -> None:
+    """Ask, wait, then kill; returns when all are gone. PostgreSQL is asked by SIGINT, its fast shutdown."""
+    alive = list(processes)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
+    _, alive = psutil.wait_procs(alive, timeout=grace)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace)
+
+
+def sweep(home: Home) -> int:
+    """End everything that carries the marker; returns how many processes that were.
+
+    Repeats, since a process may have forked between the look and the kill.
+    """
+    count = 0
+    deadline = time.monotonic() + 30
+    while (found := marked(home)) and time.monotonic() < deadline:
+        count += len(found)
+        end(found)
+    return count

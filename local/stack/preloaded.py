@@ -1,0 +1,35 @@
+"""`python -m local.stack.preloaded ARGUMENTS...`: `airflow ARGUMENTS...` with what tasks import already imported.
+
+Task processes are forks of the scheduler, parsers of the DAG processor: what is imported here, once, they need not
+import each time. (Not in `airflow_local_settings`: Airflow imports that while it is itself half imported.)
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import suppress
+
+MODULES = (
+    "airflow.providers.cncf.kubernetes.operators.pod",
+    "boto3",
+    "kubernetes.client",
+    "trainyard_airflow.preload",
+)
+
+
+def main() -> None:
+    """Import, then be `airflow`. Raises whatever a module raises but its absence."""
+    import airflow  # noqa: F401  whose settings come before everything else
+
+    for name in MODULES:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+    from airflow.__main__ import main as airflow_main
+
+    sys.argv[0] = "airflow"
+    airflow_main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How each part of the stack is started: one file a part, all tied together by `catalogue`."""

