@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from trainyard.spec import Step
 
@@ -34,17 +34,3 @@ def abort_plan(stable: str | None, stable_ready: int, steps: Sequence[Step]) -> 
         f"replica(s) keep running until promotion and carry at least {100 - deepest} % before it."
     )
 
-
-def observed_matches(weights: Mapping[str, int], canary: str, hits: int, probes: int) -> bool:
-    """Whether `hits` of `probes` answers from the canary agree with its weight.
-
-    A gateway may deal at random: accept what a binomial draw gives within four standard deviations,
-    but an expected share that was never seen (or an unexpected one that was) is wrong.
-    """
-    if probes <= 0:
-        return False
-    share = weights.get(canary, 0) / 100
-    if share in (0.0, 1.0):
-        return hits == round(share * probes)
-    deviation: float = (probes * share * (1 - share)) ** 0.5
-    return hits > 0 and abs(hits - probes * share) <= max(4 * deviation, 1.0)

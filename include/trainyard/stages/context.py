@@ -60,6 +60,7 @@ class Context:
     make_hub: Callable[[], Hub]
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trainyard"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    last_try: bool = True
 
     @cached_property
     def hub(self) -> Hub:

@@ -1,0 +1,146 @@
+"""How a phase is measured and judged: the load test before any traffic, and every step after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.bench.samples import Sample, unpack
+from trainyard.bench.summary import summarize
+from trainyard.errors import Inconclusive, VerdictFailed
+from trainyard.kube.addresses import gateway_url, urls_of
+from trainyard.kube.cluster import Object
+from trainyard.kube.pods import cpu_job
+from trainyard.release import Release
+from trainyard.rollout.judge import judge
+from trainyard.rollout.verdict import Objectives, Verdict
+from trainyard.stages.context import Context
+
+CANARY, BASELINE = "canary", "baseline"
+_SPLIT_PROBES = 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All parts of a phase together: a part is one run of the load test, an extension adds another."""
+
+    samples: tuple[Sample, ...]
+    summary: dict[str, Any]
+    parts: int
+
+
+def prefix(release: Release, phase: str) -> str:
+    return f"releases/{release.model}/{release.id}/load/{phase}/"
+
+
+def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, split: bool) -> Object:
+    """The pod of one part. Canary and baseline are asked in turn, through their own Services."""
+    load, part = release.spec.rollout.load, len(list(_summaries(ctx, release, phase)))
+    arms = {CANARY: urls_of(ctx.cluster, ctx.settings, release.id)}
+    if release.previous:
+        arms[BASELINE] = urls_of(ctx.cluster, ctx.settings, release.previous)
+    job: dict[str, Any] = {
+        "bucket": ctx.settings.bucket,
+        "output": f"{prefix(release, phase)}{part}/",
+        "phase": phase,
+        "seed": part + 1,
+        "model": release.spec.served_name,
+        "arms": arms,
+        "workload": {
+            "concurrency": load.concurrency,
+            "duration_seconds": seconds,
+            "prompt_tokens": load.prompt_tokens,
+            "output_tokens": load.output_tokens,
+        },
+    }
+    if split:
+        job["split"] = {
+            "url": gateway_url(ctx.settings, release.model),
+            "probes": _SPLIT_PROBES,
+            "canary_name": release.id,
+        }
+    return cpu_job(
+        name=f"{phase}-{release.id}",
+        namespace=ctx.settings.jobs_namespace,
+        job_name="loadtest",
+        job=job,
+        image=ctx.settings.jobs_image,
+        service_account="trainyard-loadtest",
+        model=release.model,
+        release=release.id,
+        deadline_seconds=int(seconds * 2 + 600),
+    )
+
+
+def measured(ctx: Context, release: Release, phase: str) -> Measured:
+    """Adds the phase's valid parts up. Raises Inconclusive where there is none."""
+    samples: list[Sample] = []
+    good: list[dict[str, Any]] = []
+    found = list(_summaries(ctx, release, phase))
+    for part, summary in found:
+        if summary["generator"]["valid"]:
+            samples += unpack(ctx.objects.get(f"{part}samples.ndjson.gz").body)
+            good.append(summary)
+    if not found:
+        raise Inconclusive(f"The load test of {phase} left no result.")
+    base = good[-1] if good else found[-1][1]
+    if good:
+        base = {**base, "arms": summarize(samples, list(base["arms"]))}
+    return Measured(tuple(samples), base, len(found))
+
+
+def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:
+    """Judges a phase, writes the verdict into the record and returns it.
+
+    weight: percent of the traffic that the gateway should give the canary; None where it gets none yet.
+    """
+    data = measured(ctx, release, phase)
+    verdict = judge(
+        data.summary,
+        data.samples,
+        objectives_of(release),
+        baseline_expected=release.previous is not None,
+        expected_share=weight / 100 if weight is not None else None,
+    )
+
+    def change(document: dict[str, Any]) -> None:
+        document["verdicts"][phase] = {
+            **verdict.to_dict(),
+            "summary_text": verdict.summary,
+            "summary": {key: data.summary[key] for key in ("arms", "generator", "split") if key in data.summary},
+            "parts": data.parts,
+        }
+
+    ctx.change(release, change)
+    return verdict
+
+
+def objectives_of(release: Release) -> Objectives:
+    wanted = release.spec.rollout.objectives
+    return Objectives(
+        ttft_p95_seconds=wanted.ttft_p95_seconds,
+        itl_p95_seconds=wanted.itl_p95_seconds,
+        e2e_p95_seconds=wanted.e2e_p95_seconds,
+        max_error_rate=wanted.max_error_rate,
+        min_samples=wanted.min_samples,
+        max_ratio=dict.fromkeys(("ttft", "itl", "e2e"), wanted.max_ratio),
+    )
+
+
+def enforce(verdict: Verdict, phase: str) -> str:
+    """Only a pass goes on. Raises VerdictFailed, or Inconclusive (which measures more)."""
+    if verdict.outcome == "pass":
+        return verdict.summary
+    reasons = "\n".join(f"  - {reason}" for reason in verdict.reasons)
+    if verdict.outcome == "fail":
+        raise VerdictFailed(f"{phase} {verdict.summary}\n{reasons}")
+    raise Inconclusive(f"{phase} {verdict.summary}. Nothing was decided for or against the model.\n{reasons}")
+
+
+def _summaries(ctx: Context, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    start = prefix(release, phase)
+    for info in sorted(ctx.objects.list(start), key=lambda item: item.key):
+        if info.key.endswith("/summary.json"):
+            yield info.key.removesuffix("summary.json"), json.loads(ctx.objects.get(info.key).body)

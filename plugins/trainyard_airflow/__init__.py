@@ -1,0 +1,1 @@
+"""The Airflow side of Trainyard: thin operators and triggers over `trainyard.stages`."""

@@ -1,0 +1,43 @@
+"""The first task: the Params become a plan, a record and a lease; or nothing is left to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+
+from trainyard_airflow.operators.base import NOTE
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context as AirflowContext
+
+
+class PlanOperator(BaseOperator):
+    """Runs `trainyard.stages.plan`. Returns {"model", "release"}; skips all other tasks where nothing is to do."""
+
+    ui_color = "#eef4ff"
+
+    def execute(self, context: AirflowContext) -> dict[str, str]:
+        from trainyard.errors import PermanentError
+        from trainyard.spec import parse_request
+        from trainyard.stages import plan
+        from trainyard_airflow import seams
+
+        try:
+            request = parse_request(_filled(context["params"]))
+            planned = plan.run(seams.context(context["ti"]), request, context["run_id"])
+        except PermanentError as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        self.log.info("%s", planned.note)
+        where = {"model": planned.model, "release": planned.release_id}
+        context["ti"].xcom_push(key=NOTE, value=planned.note)
+        if planned.release is None:
+            context["ti"].xcom_push(key="return_value", value=where)
+            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
+        return where
+
+
+def _filled(params: Any) -> dict[str, Any]:
+    """Params without those that were left empty in the form."""
+    return {key: value for key, value in dict(params).items() if value not in (None, "")}

@@ -1,0 +1,54 @@
+"""Stages that wait for the cluster: deferred to a trigger, so that no worker is held."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from trainyard_airflow.operators.base import ReleaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context as AirflowContext
+
+# The trigger itself says that time is up, with its last words; Airflow's own timeout is only the backstop.
+_BACKSTOP = timedelta(minutes=5)
+
+
+class WatchOperator(ReleaseOperator):
+    """Runs a stage's `watch`, waits in the triggerer, then runs its `finish`."""
+
+    def execute(self, context: AirflowContext) -> None:
+        from trainyard.stages.context import Skip, ensure_running
+        from trainyard_airflow.triggers.cluster import ClusterTrigger
+
+        with self.guarded(context):
+            ctx, release = self.open(context)
+            if release.state != "promoted":
+                ensure_running(release)
+            ctx.begin(release, self.task_id)
+            wanted = self.module.watch(ctx, release, **self.stage_kwargs)
+            if isinstance(wanted, Skip):
+                self.close(context, ctx, release, wanted)
+                return
+            self.defer(
+                trigger=ClusterTrigger(
+                    watcher=wanted.watcher,
+                    arguments=dict(wanted.arguments),
+                    seconds=wanted.seconds,
+                    timeout_error=wanted.timeout,
+                    poll_seconds=ctx.settings.poll_seconds,
+                    kubernetes_conn_id=ctx.settings.kubernetes_conn_id,
+                ),
+                method_name="resume",
+                timeout=timedelta(seconds=wanted.seconds) + _BACKSTOP,
+            )
+
+    def resume(self, context: AirflowContext, event: dict[str, Any]) -> None:
+        from trainyard.stages.context import error_named
+
+        with self.guarded(context):
+            if event["status"] != "done":
+                raise error_named(event["error"], event["message"])
+            ctx, release = self.open(context)
+            result = self.module.finish(ctx, release, event["note"], event["data"], **self.stage_kwargs)
+            self.close(context, ctx, ctx.load(release.model, release.id), result)

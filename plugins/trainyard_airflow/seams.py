@@ -1,0 +1,58 @@
+"""Makes the seams of a task (S3, cluster, Hub) from Airflow's connections. All imports are late: parsing is cheap."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainyard.kube.cluster import Cluster
+    from trainyard.settings import Settings
+    from trainyard.stages.context import Context
+    from trainyard.store.objects import Objects
+
+
+def settings() -> Settings:
+    from trainyard.settings import Settings
+
+    return Settings()
+
+
+def objects(config: Settings) -> Objects:
+    """S3 by the provider's own hook: credentials and endpoint are those of the connection."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+    from trainyard.store.objects import Objects, client_config
+
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=config.aws_conn_id, client_type="s3")
+    endpoint = hook.conn_config.get_service_endpoint_url("s3")
+    return Objects(hook.get_client_type(config=client_config(endpoint)), config.bucket)
+
+
+def cluster(kubernetes_conn_id: str) -> Cluster:
+    """The cluster by the provider's own hook."""
+    from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+    from trainyard.kube.cluster import Cluster
+
+    return Cluster(KubernetesHook(conn_id=kubernetes_conn_id).get_conn())
+
+
+def context(ti: Any = None) -> Context:
+    """ti: the task instance, where one runs; it says whether another try is left."""
+    from trainyard.stages.context import Context
+
+    config = settings()
+    last = ti is None or ti.max_tries is None or ti.try_number > ti.max_tries
+
+    def make_hub() -> Any:
+        from trainyard.hub import Hub
+
+        return Hub(config.hub_endpoint)
+
+    return Context(
+        settings=config,
+        objects=objects(config),
+        cluster=cluster(config.kubernetes_conn_id),
+        make_hub=make_hub,
+        log=logging.getLogger("airflow.task"),
+        last_try=last,
+    )

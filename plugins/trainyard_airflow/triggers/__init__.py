@@ -1,0 +1,1 @@
+"""Triggers: what waits, so that no worker does."""
