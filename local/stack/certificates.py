@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from .home import write_private
 
 LIFETIME = timedelta(days=365)
@@ -28,7 +33,6 @@ class Certificates:
 
 def ensure(files: Certificates) -> None:
     """Make them, unless there are some that last a month longer."""
-    from cryptography import x509
 
     try:
         known = x509.load_pem_x509_certificate(files.certificate.read_bytes())
@@ -41,10 +45,6 @@ def ensure(files: Certificates) -> None:
 
 def _make(files: Certificates) -> None:
     """The authority's key is never written: nobody else can be vouched for later."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -98,8 +98,7 @@ def _make(files: Certificates) -> None:
     write_private(files.certificate, server.public_bytes(pem).decode())
 
 
-def _usage(*, signs_certificates: bool) -> object:
-    from cryptography import x509
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
     return x509.KeyUsage(
         digital_signature=not signs_certificates,

@@ -109,13 +109,12 @@ def server_of(kubeconfig: Path) -> str:
 
     try:
         config = yaml.safe_load(kubeconfig.read_text())
-        context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
-        server = str(
-            next(c["cluster"]["server"] for c in config["clusters"] if c["name"] == context["cluster"])
-        )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
+        contexts = {entry["name"]: entry["context"] for entry in config["contexts"]}
+        clusters = {entry["name"]: entry["cluster"] for entry in config["clusters"]}
+        server = str(clusters[contexts[config["current-context"]]["cluster"]]["server"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise NotPossible(
-            f"--kubeconfig {kubeconfig}: no current context with a cluster in it ({error!r})"
+            f"--kubeconfig {kubeconfig}: no current context with a cluster ({error!r})"
         ) from error
     if not urlsplit(server).hostname:
         raise NotPossible(f"--kubeconfig {kubeconfig}: {server!r} is no address")

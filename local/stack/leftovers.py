@@ -16,7 +16,7 @@ GRACE_SECONDS = 4.0
 
 
 def marked(home: Home) -> list[psutil.Process]:
-    """Processes that carry this home's marker in their environment, but for the one that asks and its ancestors.
+    """Processes that carry this home's marker, but for the one that asks and its ancestors.
 
     Environments of other users' processes cannot be read: only root sees those, and only root started them.
     """

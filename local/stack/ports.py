@@ -11,7 +11,7 @@ HOST = "127.0.0.1"
 GRPC_OFFSET = 10_000
 """SeaweedFS's parts dial each other at HTTP port + 10000 for gRPC, whatever else is said."""
 FIRST, LAST = 20_000, 30_000
-"""Below the kernel's ephemeral range (32768 and up), so that no outgoing connection takes a port meanwhile."""
+"""Below the kernel's ephemeral range (32768 and up): no outgoing connection takes a port meanwhile."""
 
 
 class NoFreePort(Exception):

@@ -1,7 +1,7 @@
-"""`python -m local.stack.preloaded ARGUMENTS...`: `airflow ARGUMENTS...` with what tasks import already imported.
+"""`python -m local.stack.preloaded ARGUMENTS...`: `airflow ARGUMENTS...`, with what tasks import imported.
 
-Task processes are forks of the scheduler, parsers of the DAG processor: what is imported here, once, they need not
-import each time. (Not in `airflow_local_settings`: Airflow imports that while it is itself half imported.)
+Task processes are forks of the scheduler, parsers of the DAG processor: what is imported here, once, they need
+not import each time. (Not in `airflow_local_settings`: Airflow imports that while it is half imported itself.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     from airflow.__main__ import main as airflow_main
 
     sys.argv[0] = "airflow"
-    airflow_main()
+    airflow_main()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Supervisor:
         facts: Mapping[str, Any],
         on_change: Callable[[dict[str, Any]], None] = lambda state: None,
     ) -> None:
-        """`environment` is the whole of what every child gets; `facts` (endpoints, files) go into `stack.json`."""
+        """`environment`: all that children get. `facts`: endpoints and files, for `stack.json`."""
         self.home = home
         self.units = {part.name: Unit(part) for part in parts}
         self.environment = dict(environment)

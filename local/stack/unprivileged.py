@@ -4,10 +4,10 @@
 
 An ordinary user's command is run as it is. For root there are two ways, tried in order:
 
-1. A user namespace in which our uid 0 has another number. The kernel still lets it at root's files, so data and
-   binaries may lie below a folder that only root may enter, and no file changes its owner.
-2. Where user namespaces are switched off, as in many containers: another uid outright. `--folder` is given to it,
-   and it keeps root's right to pass any folder (CAP_DAC_OVERRIDE), for the same reason.
+1. A user namespace in which our uid 0 has another number. The kernel still lets it at root's files, so data
+   and binaries may lie below a folder that only root may enter, and no file changes its owner.
+2. Where user namespaces are switched off, as in many containers: another uid outright. `--folder` is given to
+   it, and it keeps root's right to pass any folder (CAP_DAC_OVERRIDE), for the same reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import ctypes
 import os
 import pwd
-import sys
 from pathlib import Path
 
 CLONE_NEWUSER = 0x10000000
@@ -88,12 +87,12 @@ def main() -> None:
                 # Not os.access: it asks for the real uid and forgets capabilities.
                 if not path.exists():
                     raise SystemExit(
-                        f"{user.pw_name} cannot reach {path}, and this kernel allows no user namespaces: keep the "
-                        "checkout and --home where everybody may enter, /opt for example, or be an ordinary user"
+                        f"{user.pw_name} cannot reach {path}, and this kernel allows no user namespaces: keep "
+                        "checkout and --home where all may enter, /opt for example, or be an ordinary user"
                     )
     os.chdir(options.folder or "/")
     os.execv(options.command[0], options.command)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Airflow as it runs elsewhere: scheduler with LocalExecutor, DAG processor, triggerer, API server; PostgreSQL."""
+"""Airflow as it runs elsewhere: scheduler with LocalExecutor, DAG processor, triggerer, API server."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def airflow(setting: Setting, environment: dict[str, str]) -> tuple[Part, ...]:
 
 
 def runs_a_task(process: psutil.Process) -> bool:
-    """Whether a child of a crashed scheduler has a task in hand; idle ones would wait for ever on a dead queue."""
+    """Whether a child of a crashed scheduler has a task in hand; idle ones wait on a dead queue for ever."""
     return "<idle>" not in " ".join(process.cmdline())
 
 

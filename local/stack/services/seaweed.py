@@ -59,7 +59,7 @@ def seaweed(setting: Setting) -> Service:
 
 
 def socket_path(setting: Setting, name: str) -> str:
-    """In our folder where the path is short enough for a socket (107 bytes), else in the abstract default's place."""
+    """In our folder where the path is short enough for a socket (107 bytes), else in /tmp."""
     path = setting.home.root / "s3" / f"{name}.sock"
     return str(path) if len(os.fsencode(path)) < 100 else f"/tmp/{name}-{setting.home.id}.sock"
 
