@@ -1,7 +1,7 @@
 """`python -m local.stack.preloaded ARGUMENTS...`: `airflow ARGUMENTS...`, with what tasks import imported.
 
-Task processes are forks of the scheduler, parsers of the DAG processor: what is imported here, once, they need
-not import each time. (Not in `airflow_local_settings`: Airflow imports that while it is half imported itself.)
+Task processes are forks of the scheduler, parsers of the DAG processor: what is imported here, once, they
+need not import each time. (Not in `airflow_local_settings`: Airflow imports that half-way through itself.)
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def main() -> None:
                 # Not os.access: it asks for the real uid and forgets capabilities.
                 if not path.exists():
                     raise SystemExit(
-                        f"{user.pw_name} cannot reach {path}, and this kernel allows no user namespaces: keep "
-                        "checkout and --home where all may enter, /opt for example, or be an ordinary user"
+                        f"{user.pw_name} cannot reach {path}, and this kernel allows no user namespaces: "
+                        "keep checkout and --home where all may enter, /opt for example, or be an ordinary user"
                     )
     os.chdir(options.folder or "/")
     os.execv(options.command[0], options.command)
