@@ -1,4 +1,5 @@
-"""Content by digest. A blob under its key has been verified: nothing is written there before its digest was computed."""
+"""Content by digest. A blob under its key has been verified: nothing is written there before its digest was
+computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bundles: what a compilation produced. Staged files are verified, copied to blobs, and the manifest comes last."""
+"""Bundles: what a compilation produced. Staged files are verified, copied to blobs, and the manifest comes
+last."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ Validate = Callable[[Mapping[str, int], Callable[[str], bytes]], list[str]]
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """fingerprint; files in path order; inputs: what the fingerprint was made of; engine: name of the serving stack;
-    versions: tool -> version; target: instance family; created_at: RFC 3339; compile_seconds; log_key: S3 key of the
-    compiler's log; has_weights: whether the bundle serves without the model's own weights."""
+    """fingerprint; files in path order; inputs: what the fingerprint was made of; engine: name of the serving
+    stack; versions: tool -> version; target: instance family; created_at: RFC 3339; compile_seconds; log_key:
+    S3 key of the compiler's log; has_weights: whether the bundle serves without the model's own weights."""
 
     fingerprint: str
     files: tuple[FileEntry, ...]
@@ -158,9 +159,9 @@ def publish_bundle(
 ) -> Published:
     """Make a staged compile result the bundle of `fingerprint`; if one is published already, adopt that one.
 
-    validate: gets {path: size} and a reader of staged files; what it returns (one text a fault) refuses the bundle.
-    Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid set of files),
-    Conflict (the published bundle has other inputs).
+    validate: gets {path: size} and a reader of staged files; what it returns (one text a fault) refuses the
+    bundle. Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid
+    set of files), Conflict (the published bundle has other inputs).
     """
     try:
         return Published(_adopted(objects, fingerprint, inputs), created=False)

@@ -116,7 +116,8 @@ class Channels:
             newest = max(channel.token, current_token(self.objects, model))
             if newest > token:
                 raise LeaseLost(
-                    f"The channel of {model}: this run holds lease token {token}, but token {newest} was given out "
+                    f"The channel of {model}: this run holds lease token {token}, but token {newest} was "
+                    "given out "
                     "since. Another run took over; this one may change nothing."
                 )
             changed = change(channel)

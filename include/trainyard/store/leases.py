@@ -1,8 +1,8 @@
 """A lease a model, with a fencing token: who may change the model's traffic and records now.
 
-A lease alone does not stop a holder that was paused, so every grant raises a fence first: the new token is written to
-the model's channel and to the previous holder's record before `acquire` returns. Whatever an older holder then writes
-by compare-and-swap fails, even if it had read before.
+A lease alone does not stop a holder that was paused, so every grant raises a fence first: the new token is
+written to the model's channel and to the previous holder's record before `acquire` returns. Whatever an older
+holder then writes by compare-and-swap fails, even if it had read before.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class _Grant:
 
 
 class Leases:
-    """clock: Unix seconds; expiry is compared with it, so clocks of holders should agree within seconds. Safety does
-    not rest on it: tokens do that."""
+    """clock: Unix seconds; expiry is compared with it, so clocks of holders should agree within seconds.
+    Safety does not rest on it: tokens do that."""
 
     def __init__(self, objects: Objects, clock: Callable[[], float] = time.time) -> None:
         self.objects, self.clock = objects, clock

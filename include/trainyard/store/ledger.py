@@ -1,4 +1,5 @@
-"""The record of releases in S3. Records are opaque here: JSON objects with `schema` and, once written, `lease_token`."""
+"""The record of releases in S3. Records are opaque here: JSON objects with `schema` and, once written,
+`lease_token`."""
 
 from __future__ import annotations
 
@@ -47,8 +48,9 @@ class Ledger:
     def update(self, model: str, release: str, change: Change, token: int | None = None) -> Versioned:
         """Replace the record by `change(record)`, by compare-and-swap; `change` may be called several times.
 
-        token: of the caller's lease. Refused with LeaseLost when the record or the model's lease has a newer one.
-        None is for what needs no lease (notes, housekeeping). Raises NotFound; Conflict when others win every time.
+        token: of the caller's lease. Refused with LeaseLost when the record or the model's lease has a newer
+        one. None is for what needs no lease (notes, housekeeping). Raises NotFound; Conflict when others win
+        every time.
         """
         key = keys.release(model, release)
         for attempt in range(UPDATE_ATTEMPTS):
@@ -96,6 +98,8 @@ class Ledger:
         newest = max(document.get("lease_token") or 0, current_token(self.objects, model))
         if newest > token:
             raise LeaseLost(
-                f"Release {release} of {model}: this run holds lease token {token}, but token {newest} was given out "
-                "since. Another run took over; this one may change nothing. Start a new run if it is still wanted."
+                f"Release {release} of {model}: this run holds lease token {token}, but token {newest} was "
+                "given out "
+                "since. Another run took over; this one may change nothing. Start a new run if it is still "
+                "wanted."
             )

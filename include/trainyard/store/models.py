@@ -14,7 +14,8 @@ from trainyard.store.objects import AlreadyExists, Objects
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """repo: `org/name`; revision: commit SHA; files in path order; created_at: RFC 3339; source: the Hub's address."""
+    """repo: `org/name`; revision: commit SHA; files in path order; created_at: RFC 3339; source: the Hub's
+    address."""
 
     repo: str
     revision: str

@@ -1,8 +1,8 @@
 """The one seam to S3: small objects, compare-and-swap, listing, copying; errors become Trainyard's own.
 
-Lost replies: S3 may have done what a broken connection did not report. botocore then repeats the request, and a
-conditional write meets its own first try. So a 412 after a repeat is settled by comparing what is there with what was
-to be written.
+Lost replies: S3 may have done what a broken connection did not report. botocore then repeats the request, and
+a conditional write meets its own first try. So a 412 after a repeat is settled by comparing what is there
+with what was to be written.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def client(
         response_checksum_validation="when_required",
         user_agent_extra="trainyard",
     )
-    # A session of our own: boto3's default session is shared, and creating clients from it is not thread-safe.
+    # A session of our own: boto3's default session is shared, and creating clients from it is not
+    # thread-safe.
     session = boto3.session.Session(
         aws_access_key_id=access_key_id,
         aws_secret_access_key=secret_access_key,
@@ -139,7 +140,8 @@ class Objects:
 
     @contextmanager
     def open(self, key: str) -> Iterator[Any]:
-        """The object's content as a stream with `read(n)`; what breaks while reading it is the caller's to repeat."""
+        """The object's content as a stream with `read(n)`; what breaks while reading it is the caller's to
+        repeat."""
         with translate("read", self._where(key)):
             body = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
             with body:
@@ -169,7 +171,8 @@ class Objects:
             raise AlreadyExists(f"{self._where(key)} exists already.") from error
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
-        """Write over the version `etag`; returns the new ETag. Raises Conflict if it is another version by now."""
+        """Write over the version `etag`; returns the new ETag. Raises Conflict if it is another version by
+        now."""
         try:
             return self._write(key, body, {"IfMatch": etag})
         except NotFound as error:  # S3 says 404, SeaweedFS 412

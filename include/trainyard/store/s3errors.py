@@ -18,15 +18,16 @@ _DENIED = {
 
 
 class ConditionalBusy(StoreUnavailable):
-    """409 ConditionalRequestConflict: S3 was settling another conditional write; the same request may be repeated."""
+    """409 ConditionalRequestConflict: S3 was settling another conditional write; the same request may be
+    repeated."""
 
 
 @contextmanager
 def translate(verb: str, where: str) -> Iterator[None]:
     """Raise what the block raises as one of NotFound, Conflict, PermanentError, StoreUnavailable.
 
-    Errors that mean "botocore tried all its attempts" get `exhausted = True`; a Conflict that came after a repeat of
-    botocore's own gets `repeated = True`.
+    Errors that mean "botocore tried all its attempts" get `exhausted = True`; a Conflict that came after a
+    repeat of botocore's own gets `repeated = True`.
     """
     try:
         yield
@@ -49,15 +50,17 @@ def _translated(error: Exception, verb: str, where: str) -> TrainyardError | Non
         error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
     ):
         return PermanentError(
-            f"Cannot {verb} {where}: {error}. Give credentials by the connection `aws_default`, by AWS_ACCESS_KEY_ID "
+            f"Cannot {verb} {where}: {error}. Give credentials by the connection `aws_default`, by "
+            "AWS_ACCESS_KEY_ID "
             "and AWS_SECRET_ACCESS_KEY, or by the pod's role."
         )
     if isinstance(error, (boto.FlexibleChecksumError, boto.IncompleteReadError, boto.ResponseStreamingError)):
         return StoreUnavailable(f"Cannot {verb} {where}: the reply was cut or damaged ({error}).")
     if isinstance(error, (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)):
         return StoreUnavailable(f"Cannot {verb} {where}: the connection broke ({error}).")
-    if isinstance(error, (boto.HTTPClientError, boto.ReadTimeoutError)):
-        # A body that stops in mid-read raises ReadTimeoutError past botocore's own repeats: worth one of ours.
+    if isinstance(error, (boto.HTTPClientError, boto.ConnectionError)):
+        # A body that stops in mid-read raises ReadTimeoutError past botocore's own repeats: worth one of
+        # ours.
         unavailable = StoreUnavailable(f"Cannot {verb} {where}: S3 does not answer ({error}).")
         unavailable.exhausted = not isinstance(error, boto.ReadTimeoutError)  # type: ignore[attr-defined]
         return unavailable

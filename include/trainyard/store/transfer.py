@@ -1,4 +1,5 @@
-"""Large content in and out of S3 in parts, hashed while it moves. Memory is bounded by parts in flight, not by size."""
+"""Large content in and out of S3 in parts, hashed while it moves. Memory is bounded by parts in flight, not
+by size."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ def download(
 ) -> None:
     """Write the object to `target`: verified while writing, and there only once it is whole and right.
 
-    Raises CorruptArtifact if its bytes are others, PermanentError if the disk is full; leaves no temporary file.
+    Raises CorruptArtifact if its bytes are others, PermanentError if the disk is full; leaves no temporary
+    file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.part"

@@ -1,0 +1,158 @@
+"""Runs a long command quietly: everything into a log file, to stdout only what matters and a summary now and
+then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from trainyard.errors import PermanentError
+
+SUMMARY_SECONDS = 10.0
+# Grace between SIGTERM and SIGKILL: less than the 30 s that Kubernetes gives a pod.
+GRACE_SECONDS = 10.0
+TAIL_LINES = 30
+LINE_CHARACTERS = 2000
+# A compiler that warns a million times is not to fill the pod's log.
+MOST_LOUD_LINES = 200
+
+_LOUD = re.compile(r"\b(WARN(ING)?|ERROR|CRITICAL|FATAL|Traceback|[A-Z]\w*Error)\b")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """code: exit code, negative for a signal; seconds: wall time; lines: of output; tail: the last lines."""
+
+    code: int
+    seconds: float
+    lines: int
+    tail: tuple[str, ...]
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> Finished:
+    """Run it to its end, stdout and stderr together into `log_file`. No shell.
+
+    However the caller leaves (SIGTERM raises in the main thread), the command's whole process group is gone
+    then. Raises PermanentError if it cannot be started.
+    """
+    log.info("running %s", " ".join(command))
+    began = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            list(command),
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise PermanentError(
+            f"Cannot run {command[0]}: {error}. Check that the release's image is the engine's own."
+        ) from error
+    assert process.stdout is not None
+    output = _Output(log_file)
+    reader = threading.Thread(target=output.read, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        while True:
+            try:
+                code = process.wait(timeout=SUMMARY_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                log.info(
+                    "%s: %.0f s, %d lines; last: %s", command[0], time.monotonic() - began, *output.summary()
+                )
+    finally:
+        end_group(process)
+        reader.join(timeout=5)
+    seconds = time.monotonic() - began
+    log.info("%s exited with %d after %.1f s, %d lines of output", command[0], code, seconds, output.lines)
+    return Finished(code, seconds, output.lines, tuple(output.tail))
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the process and everything that it started: politely, then not."""
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            break
+        if process.poll() is not None and number == signal.SIGTERM:
+            # The leader ended by itself; what it left behind gets no grace.
+            continue
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+    process.poll()
+
+
+def clear_stale_locks(cache: Path) -> int:
+    """Remove lock files that a killed compile left, for which the next one would wait for ever; returns how
+    many.
+
+    Only when no compiler runs here: a pod sees its own processes only, so a cache must not be shared by pods.
+    """
+    if _compiler_runs():
+        return 0
+    locks = list(cache.rglob("*.lock"))
+    for lock in locks:
+        log.warning("removing the stale lock %s", lock)
+        lock.unlink(missing_ok=True)
+    return len(locks)
+
+
+def _compiler_runs() -> bool:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"neuronx-cc" in entry.read_bytes() and entry.parent.name != str(os.getpid()):
+                return True
+    return False
+
+
+class _Output:
+    """What the command says: all of it into a file, the last lines in memory, the loud ones to the log."""
+
+    def __init__(self, log_file: Path) -> None:
+        self.log_file = log_file
+        self.lines, self.loud = 0, 0
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def read(self, stream: IO[bytes]) -> None:
+        with self.log_file.open("wb") as file, stream:
+            rest = b""
+            while chunk := os.read(stream.fileno(), 65536):
+                file.write(chunk)
+                # Progress bars rewrite their line: a carriage return ends one, too.
+                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+                rest = rest[-LINE_CHARACTERS * 4 :]
+                for line in lines:
+                    self._take(line)
+            self._take(rest)
+
+    def summary(self) -> tuple[int, str]:
+        return self.lines, (self.tail[-1] if self.tail else "(nothing yet)")
+
+    def _take(self, raw: bytes) -> None:
+        line = _ESCAPES.sub("", raw.decode("utf-8", "replace")).rstrip()[:LINE_CHARACTERS]
+        if not line:
+            return
+        self.lines += 1
+        self.tail.append(line)
+        if _LOUD.search(line) and self.loud <= MOST_LOUD_LINES:
+            self.loud += 1
+            log.info(
+                "%s", line if self.loud <= MOST_LOUD_LINES else "(more warnings are in the log file only)"
+            )

@@ -1,0 +1,74 @@
+"""Progress of a transfer as log lines: how much of how much, the rate, the time left."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+EVERY_SECONDS = 5.0
+log = logging.getLogger("trainyard.progress")
+
+
+class Progress:
+    """Counts bytes from any thread, and logs a line every few seconds while the block runs, and one at its
+    end."""
+
+    def __init__(self, what: str, total: int, files: int, *, every: float = EVERY_SECONDS) -> None:
+        self.what, self.total, self.files, self.every = what, total, files, every
+        self.done, self.skipped, self.finished = 0, 0, 0
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._talk, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self.began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        log.info("%s", self.line())
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            self.done += size
+
+    def skip(self, size: int) -> None:
+        """These bytes need not be moved: they count as done, but not for the rate."""
+        with self._lock:
+            self.skipped += size
+
+    def finish_file(self) -> None:
+        with self._lock:
+            self.finished += 1
+
+    def line(self) -> str:
+        with self._lock:
+            done, skipped, finished = self.done, self.skipped, self.finished
+        seconds = max(time.monotonic() - self.began, 1e-6)
+        rate, left = done / seconds, max(0, self.total - done - skipped)
+        text = f"{self.what}: {_bytes(done + skipped)} of {_bytes(self.total)}, {_bytes(rate)}/s"
+        if finished:
+            text += f", {finished} of {self.files} files"
+        if left and rate:
+            text += f", {_duration(left / rate)} left"
+        return text
+
+    def _talk(self) -> None:
+        while not self._ended.wait(self.every):
+            log.info("%s", self.line())
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
