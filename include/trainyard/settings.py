@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     aws_conn_id: str = "aws_default"
     kubernetes_conn_id: str = "kubernetes_default"
     poll_seconds: float = Field(30.0, gt=0, description="Between two looks at a pod or node that is waited for.")
+    retry_seconds: float = Field(30.0, gt=0, description="Before a task is tried again; doubles each time.")
     capacity_wait_minutes: float = Field(30.0, gt=0, description="For a node; then the release fails as NoCapacity.")
     lease_minutes: float = Field(240.0, gt=0, description="A holder that says nothing for so long loses the model.")
     drain_seconds: float = Field(

@@ -156,3 +156,11 @@ def _limit(pod: Object, container: str) -> str:
         if item["name"] == container:
             return str(((item.get("resources") or {}).get("limits") or {}).get("memory", "none set"))
     return "unknown"
+
+
+def not_scheduled(pod: Object, why: str) -> Unschedulable:
+    """A pod that waited for a node as long as it may."""
+    return Unschedulable(
+        f"{where(pod)} found no node in time: {why}. Check the NodePool's limits and requirements, and EC2's capacity.",
+        reason="Unschedulable",
+    )

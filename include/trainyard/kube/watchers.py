@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from trainyard.errors import CanaryNotReady, NoCapacity, PermanentError
+from trainyard.errors import CanaryNotReady, PermanentError
 from trainyard.kube import capacity, diagnosis
 from trainyard.kube.cluster import Cluster, Object
 
@@ -52,7 +52,7 @@ def node_ready(
 ) -> Look:
     """Follows the node of a Neuron pod from NodeClaim to allocatable devices, beside the pod itself.
 
-    Raises NoCapacity (EC2 has none), Unschedulable (no NodePool can ever serve it).
+    Raises Unschedulable where no NodePool can ever serve it.
     """
     pods = cluster.list("Pod", namespace, labels=labels)
     if not pods:
@@ -73,8 +73,10 @@ def node_ready(
         for claim in cluster.list("NodeClaim", labels=f"karpenter.sh/nodepool={nodepool}")
         if not claim["metadata"].get("deletionTimestamp")
     ]
-    _check_lack(cluster, pod)
     if not claims:
+        lack = _lack(cluster, pod)
+        if lack:
+            return Look(False, f"EC2 has no capacity for the node, Karpenter keeps trying: {lack}")
         said = diagnosis.unschedulable(pod, events)
         return Look(False, f"waiting for Karpenter to make a NodeClaim ({said or 'not looked at yet'})")
     claim = max(claims, key=lambda item: item["metadata"]["creationTimestamp"])
@@ -86,16 +88,15 @@ def node_ready(
     return Look(False, f"NodeClaim {claim['metadata']['name']}: {seen.stage}; waiting for {seen.waiting_for}")
 
 
-def _check_lack(cluster: Cluster, pod: Object) -> None:
-    """Karpenter deletes a NodeClaim that found no capacity: only the event tells."""
+def _lack(cluster: Cluster, pod: Object) -> str:
+    """What EC2 said of this pod's node. Karpenter deletes a NodeClaim that found no capacity: only the event tells."""
     since = pod["metadata"]["creationTimestamp"]
-    for event in cluster.list("Event", fields="reason=InsufficientCapacityError"):
-        if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) >= since:
-            raise NoCapacity(
-                f"EC2 has no capacity for the Neuron node: {event.get('message')} Stable keeps serving. Try later, "
-                "allow more zones or capacity types in the NodePool, or reserve capacity.",
-                retry_after=capacity.RECENT_SECONDS,
-            )
+    said = [
+        str(event.get("message"))
+        for event in cluster.list("Event", fields="reason=InsufficientCapacityError")
+        if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) >= since
+    ]
+    return said[-1] if said else ""
 
 
 def _node_data(cluster: Cluster, host: str | None) -> dict[str, Any]:

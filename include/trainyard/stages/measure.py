@@ -32,7 +32,7 @@ class Measured:
 
 
 def prefix(release: Release, phase: str) -> str:
-    return f"releases/{release.model}/{release.id}/load/{phase}/"
+    return f"measurements/{release.model}/{release.id}/{phase}/"
 
 
 def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, split: bool) -> Object:

@@ -14,7 +14,7 @@ _DEADLINE = 1800
 
 
 def prefix(release: Release) -> str:
-    return f"releases/{release.model}/{release.id}/warmup/"
+    return f"measurements/{release.model}/{release.id}/warmup/"
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:

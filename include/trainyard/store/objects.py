@@ -47,6 +47,32 @@ class ObjectInfo:
     modified: float
 
 
+def client_config(
+    endpoint_url: str | None = None,
+    *,
+    attempts: int = 6,
+    connections: int = 32,
+    connect_seconds: float = 5.0,
+    read_seconds: float = 60.0,
+) -> Any:
+    """The botocore Config that suits AWS and SeaweedFS, for clients that others make (Airflow's hook)."""
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        # Path style works on AWS, and on servers whose host name takes no bucket in front (all local ones).
+        s3={"addressing_style": "path" if _custom(endpoint_url) else "auto"},
+        # CRC32 beside each upload: S3 refuses a part that was damaged on its way. Both servers know it.
+        request_checksum_calculation="when_supported",
+        # Reads are checked against SHA-256 digests by us; a second checksum would only cost CPU.
+        response_checksum_validation="when_required",
+        user_agent_extra="trainyard",
+    )
+
+
 def client(
     *,
     endpoint_url: str | None = None,
@@ -65,20 +91,13 @@ def client(
     `attempts` counts the first try; `connections` bounds the threads that may share the client.
     """
     import boto3
-    from botocore.config import Config
 
-    config = Config(
-        connect_timeout=connect_seconds,
-        read_timeout=read_seconds,
-        max_pool_connections=connections,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        # Path style works on AWS, and on servers whose host name takes no bucket in front (all local ones).
-        s3={"addressing_style": "path" if _custom(endpoint_url) else "auto"},
-        # CRC32 beside each upload: S3 refuses a part that was damaged on its way. Both servers know it.
-        request_checksum_calculation="when_supported",
-        # Reads are checked against SHA-256 digests by us; a second checksum would only cost CPU.
-        response_checksum_validation="when_required",
-        user_agent_extra="trainyard",
+    config = client_config(
+        endpoint_url,
+        attempts=attempts,
+        connections=connections,
+        connect_seconds=connect_seconds,
+        read_seconds=read_seconds,
     )
     # A session of our own: boto3's default session is shared, and creating clients from it is not
     # thread-safe.

@@ -32,8 +32,6 @@ class ReleaseOperator(BaseOperator):
     def __init__(
         self, *, stage: str, stage_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        kwargs.setdefault("retries", 3)
-        kwargs.setdefault("retry_delay", timedelta(seconds=15))
         kwargs.setdefault("retry_exponential_backoff", True)
         kwargs.setdefault("max_retry_delay", timedelta(minutes=5))
         # A stage with nothing to do is skipped; that must not skip what comes after it.
@@ -55,8 +53,11 @@ class ReleaseOperator(BaseOperator):
         return ctx, ctx.load(where["model"], where["release"])
 
     @contextlib.contextmanager
-    def guarded(self, context: AirflowContext) -> Iterator[None]:
-        """Turns our two error words into Airflow's, and writes a final failure into the record."""
+    def guarded(self, context: AirflowContext, *, final: bool = False) -> Iterator[None]:
+        """Turns our two error words into Airflow's, and writes a final failure into the record.
+
+        :param final: no error inside is worth another try.
+        """
         from trainyard.errors import PermanentError, TransientError
 
         try:
@@ -67,8 +68,10 @@ class ReleaseOperator(BaseOperator):
             self.record_failure(context, error)
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         except TransientError as error:
-            if _is_last(context):
+            if final or _is_last(context):
                 self.record_failure(context, error)
+            if final:
+                raise AirflowFailException(f"{type(error).__name__}: {error}") from error
             raise
         except Exception as error:
             if _is_last(context):

@@ -46,9 +46,11 @@ class WatchOperator(ReleaseOperator):
     def resume(self, context: AirflowContext, event: dict[str, Any]) -> None:
         from trainyard.stages.context import error_named
 
-        with self.guarded(context):
+        # A wait that is over is not begun again: the watcher has waited as long as the settings allow.
+        with self.guarded(context, final=True):
             if event["status"] != "done":
                 raise error_named(event["error"], event["message"])
+        with self.guarded(context):
             ctx, release = self.open(context)
             result = self.module.finish(ctx, release, event["note"], event["data"], **self.stage_kwargs)
             self.close(context, ctx, ctx.load(release.model, release.id), result)

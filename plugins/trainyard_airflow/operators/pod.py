@@ -1,0 +1,150 @@
+"""Stages whose work is done by a pod: the provider's KubernetesPodOperator, deferrable, with the result checked.
+
+KubernetesPodOperator is held, not inherited: importing it costs seconds, and every parse of the DAG and every
+task process would pay them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
+
+from trainyard_airflow.operators.base import ReleaseOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+    from airflow.sdk import Context as AirflowContext
+    from trainyard.release import Release
+    from trainyard.stages.context import Context
+
+# Longer than any pod's own active deadline, so that the pod ends by its deadline and not by losing its watcher.
+_MARGIN = timedelta(minutes=10)
+
+
+class JobPodOperator(ReleaseOperator):
+    """Runs the pod of a stage's `pod`, then its `finish`, which decides from what is in S3.
+
+    A pod outlives scheduler, triggerer and worker: the next try finds it by what the task left in the task's state
+    store, or by its labels, and goes on with it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pods: KubernetesPodOperator | None = None
+
+    def execute(self, context: AirflowContext) -> None:
+        from trainyard.stages.context import Skip, ensure_running
+
+        with self.guarded(context):
+            ctx, release = self.open(context)
+            ensure_running(release)
+            release = ctx.begin(release, self.task_id)
+            manifest = self.module.pod(ctx, release, **self.stage_kwargs)
+            if isinstance(manifest, Skip):
+                self.close(context, ctx, ctx.load(release.model, release.id), manifest)
+                return
+            self._follow(context, self._operator(ctx, manifest), None)
+            self._finish(context)
+
+    def trigger_reentry(self, context: AirflowContext, event: dict[str, Any]) -> None:
+        """Called by KubernetesPodTrigger's event: for more logs, or because the pod ended."""
+        with self.guarded(context):
+            ctx, release = self.open(context)
+            operator = self._operator(ctx, {"metadata": {"namespace": event["namespace"]}})
+            self._follow(context, operator, event)
+            self._finish(context)
+
+    def on_kill(self) -> None:
+        """A person stopped the task: the pod goes too."""
+        if self._pods is not None:
+            self._pods.on_kill()
+
+    def _follow(
+        self, context: AirflowContext, operator: KubernetesPodOperator, event: dict[str, Any] | None
+    ) -> None:
+        """Runs the provider's operator; a failure becomes the error that the pod itself tells of."""
+        self._pods = operator
+        try:
+            if event is None:
+                # Not `execute`: Airflow warns when that is called by anyone but its task runner.
+                operator.execute_async(context)
+            else:
+                operator.trigger_reentry(context, event)
+        except TaskDeferred:
+            raise
+        except AirflowException as error:
+            ctx, release = self.open(context)
+            self._diagnose(ctx, release, operator, event, error)
+
+    def _finish(self, context: AirflowContext) -> None:
+        ctx, release = self.open(context)
+        result = self.module.finish(ctx, release, **self.stage_kwargs)
+        self.close(context, ctx, ctx.load(release.model, release.id), result)
+
+    def _diagnose(
+        self,
+        ctx: Context,
+        release: Release,
+        operator: KubernetesPodOperator,
+        event: dict[str, Any] | None,
+        error: AirflowException,
+    ) -> None:
+        """Raises the typed error of a pod that failed.
+
+        Returns where the pod is gone or succeeded: then what it left in S3 decides (`finish`).
+        """
+        from trainyard.errors import TransientError
+        from trainyard.kube import diagnosis
+
+        name = (event or {}).get("name") or (operator.pod.metadata.name if operator.pod else None)
+        namespace = (event or {}).get("namespace") or operator.namespace
+        pod = ctx.cluster.find("Pod", name, namespace) if name else None
+        if pod is None:
+            self.log.warning("The pod is gone (%s); what it left in S3 decides.", error)
+            return
+        if (pod.get("status") or {}).get("phase") == "Succeeded":
+            return
+        log = ctx.cluster.log(name, namespace, operator.base_container_name, tail=400)
+        events = ctx.cluster.events(namespace, name)
+        found = diagnosis.ended(pod, log) or diagnosis.stuck(pod)
+        if found is None and (why := diagnosis.unschedulable(pod, events)):
+            found = diagnosis.not_scheduled(pod, why)
+        if log:
+            ctx.objects.put(f"logs/{release.model}/{release.id}/{self.task_id}/{name}.log", log.encode())
+        # One that has not ended keeps its place, and its node. One that has would be found, and believed, by a retry.
+        ctx.cluster.delete("Pod", name, namespace)
+        raise found or TransientError(f"Pod {namespace}/{name} did not end well: {error}") from error
+
+    def _operator(self, ctx: Context, manifest: dict[str, Any]) -> KubernetesPodOperator:
+        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+        settings, spec = ctx.settings, manifest.get("spec") or {}
+        deadline = timedelta(seconds=int(spec.get("activeDeadlineSeconds") or 24 * 3600))
+        wait = settings.capacity_wait_minutes * 60
+        return KubernetesPodOperator(
+            task_id=self.task_id,
+            kubernetes_conn_id=settings.kubernetes_conn_id,
+            namespace=manifest["metadata"]["namespace"],
+            name=manifest["metadata"].get("name", self.task_id),
+            pod_template_dict=manifest if spec else None,
+            base_container_name="base",
+            deferrable=True,
+            durable=True,
+            random_name_suffix=True,
+            get_logs=True,
+            do_xcom_push=False,
+            poll_interval=settings.poll_seconds,
+            logging_interval=int(max(settings.poll_seconds * 2, 5)),
+            # The node may have to be bought first, and the image is gigabytes.
+            schedule_timeout_seconds=int(wait),
+            startup_timeout_seconds=int(wait),
+            startup_check_interval_seconds=max(1, int(min(settings.poll_seconds, 5))),
+            execution_timeout=deadline + _MARGIN,
+            termination_grace_period=60,
+            # A failed pod stays until it was read; the spec is never logged: it would show literal values.
+            on_finish_action="delete_succeeded_pod",
+            log_events_on_failure=True,
+            log_pod_spec_on_failure=False,
+        )
