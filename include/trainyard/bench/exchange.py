@@ -238,7 +238,13 @@ class Exchange:
         return spread
 
     def sample(
-        self, *, arm: str, pair: int | None = None, user: int = 0, intended: float | None = None
+        self,
+        *,
+        arm: str,
+        pair: int | None = None,
+        run: int = 0,
+        user: int = 0,
+        intended: float | None = None,
     ) -> Sample:
         """What goes into the record. intended: on the same clock as `started`."""
 
@@ -250,6 +256,7 @@ class Exchange:
         return Sample(
             arm=arm,
             pair=pair,
+            run=run,
             url=self.url,
             user=user,
             started=round(self.started, 7),

@@ -114,7 +114,7 @@ class Asker(User):
         try:
             exchange.run()
         finally:  # also when Locust kills this greenlet: a request in flight is counted as censored
-            sample = exchange.sample(arm=arm, pair=pair, user=self.number, intended=intended)
+            sample = exchange.sample(arm=arm, pair=pair, run=run.seed, user=self.number, intended=intended)
             run.samples.write(json.dumps(sample.to_row(), separators=(",", ":")) + "\n")
             self.environment.events.request.fire(
                 request_type=arm,

@@ -7,8 +7,8 @@
   to be worse at all and its estimate is beyond the margin. It need not be shown to be no worse: that takes
   about 280 requests an arm (+25 %), and the SLO bounds the tail besides.
 - Failing by comparison needs the lower end beyond the margin, at a level that all comparisons share (Holm).
-- Intervals come from a bootstrap over blocks of consecutive pairs. Both arms are drawn together, so what slowed
-  both down cancels out.
+- Intervals come from a bootstrap over blocks of consecutive pairs. Both arms are drawn together, so what
+  slowed both down cancels out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def check_slos(canary: Arm, objectives: Objectives, random: np.random.Generator)
         outcome: Outcome = "pass" if point <= limit else "fail" if low > limit else "inconclusive"
         text = f"{metric} p95 {say_time(point)} (allowed {say_time(limit)})"
         if outcome != "pass":
-            text = f"{metric} p95 {say_time(point)} is over its limit of {say_time(limit)} ({point / limit:.2f} x)"
+            over = f"{point / limit:.2f} x"
+            text = f"{metric} p95 {say_time(point)} is over its limit of {say_time(limit)} ({over})"
         if outcome == "inconclusive":
             text += f", but {say_time(low)} cannot be ruled out"
         checks.append(

@@ -101,18 +101,18 @@ def _number(value: object) -> bool:
 
 def split_arms(samples: Sequence[Sample]) -> dict[str, Arm]:
     """Arms with units to draw: pairs, when every request of both has one; else single requests, in order."""
-    ordered = sorted(samples, key=lambda sample: sample.started)
+    ordered = sorted(samples, key=lambda sample: (sample.run, sample.started))
     names = sorted({sample.arm for sample in ordered})
     paired = len(names) > 1 and all(sample.pair is not None for sample in ordered)
-    pairs: dict[int, int] = {}
+    pairs: dict[tuple[int, int], int] = {}
     arms = {}
     for sample in ordered:
         if paired and sample.pair is not None:
-            pairs.setdefault(sample.pair, len(pairs))
+            pairs.setdefault((sample.run, sample.pair), len(pairs))
     for name in names:
         own = tuple(sample for sample in ordered if sample.arm == name)
         if paired:
-            unit_of = tuple(pairs[sample.pair] for sample in own if sample.pair is not None)
+            unit_of = tuple(pairs[sample.run, sample.pair] for sample in own if sample.pair is not None)
             arms[name] = Arm(own, unit_of, len(pairs), paired=True)
         else:
             arms[name] = Arm(own, tuple(range(len(own))), len(own), paired=False)

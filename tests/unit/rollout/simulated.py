@@ -24,7 +24,7 @@ def simulate(
     baseline_errors: float = 0.0,
     baseline: bool = True,
 ) -> tuple[dict[str, Any], list[Sample]]:
-    """Summary and samples. Noise: log-normal, a slow drift that both arms share, and spikes of 2 to 5 times."""
+    """Summary and samples. Noise: log-normal, a drift that both arms share, spikes of 2 to 5 times."""
     random = np.random.default_rng(seed)
     drift = np.exp(np.cumsum(random.normal(0, 0.05, pairs)) * 0.5)
     samples = []

@@ -1,0 +1,160 @@
+"""Brings a server to its steady state, and finds out whether it answers sensibly at all."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainyard.bench.exchange import Exchange
+from trainyard.bench.metrics import parse_metrics
+from trainyard.bench.workload import payload, prompt
+from trainyard.errors import PermanentError, TransientError
+
+WINDOW = 3  # generations whose median is compared with the median of as many before
+SETTLED = 0.20
+CHAT = "/v1/chat/completions"
+FINISHED = ("stop", "length")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """latencies: seconds of each successful generation, in order. settled: they stopped changing."""
+
+    url: str
+    prompt_tokens: int
+    latencies: tuple[float, ...]
+    failures: tuple[str, ...]
+    settled: bool
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """A prompt asked twice. problem: what is wrong with the answers; empty if nothing is."""
+
+    url: str
+    prompt: str
+    answer: str
+    finish_reason: str
+    usage: dict[str, Any] | None
+    problem: str
+
+
+def settled(latencies: Sequence[float]) -> bool:
+    """The median of the last three is within 20 % of the median of the three before."""
+    if len(latencies) < 2 * WINDOW:
+        return False
+    last = statistics.median(latencies[-WINDOW:])
+    before = statistics.median(latencies[-2 * WINDOW : -WINDOW])
+    return abs(last - before) <= SETTLED * before
+
+
+def warm_bucket(
+    url: str, model: str, prompt_tokens: int, *, rounds: int, output_tokens: int, timeout: float
+) -> Bucket:
+    """Generate with prompts of one length until the latency settles, at most `rounds` times.
+
+    Raises `PermanentError` if not a single generation succeeds.
+    """
+    latencies: list[float] = []
+    failures: list[str] = []
+    for number in range(rounds):
+        text = prompt(prompt_tokens, f"warmup/{prompt_tokens}/{number}")
+        body = payload(model, text, output_tokens=output_tokens, extra={"ignore_eos": True})
+        exchange = Exchange(url.rstrip("/") + CHAT, body, timeout=timeout).run()
+        if exchange.ok and exchange.ended is not None:
+            latencies.append(round(exchange.ended - exchange.started, 6))
+        else:
+            failures.append(f"{exchange.error}: {exchange.detail}")
+        if settled(latencies):
+            break
+    if not latencies:
+        raise PermanentError(
+            f"{url} answered none of {rounds} generations with prompts of {prompt_tokens} tokens; "
+            f"the last: {failures[-1]}"
+        )
+    return Bucket(url, prompt_tokens, tuple(latencies), tuple(failures), settled(latencies))
+
+
+def ask_smoke(url: str, model: str, text: str, *, output_tokens: int, timeout: float) -> Smoke:
+    """Ask the same twice at temperature 0, once streamed and once whole."""
+    answers = [
+        Exchange(
+            url.rstrip("/") + CHAT,
+            payload(model, text, output_tokens=output_tokens, stream=stream),
+            timeout=timeout,
+        ).run()
+        for stream in (True, False)
+    ]
+    first = answers[0]
+    problem = next(filter(None, (_problem(answer, output_tokens) for answer in answers)), "")
+    if not problem and answers[0].text != answers[1].text:
+        one, two = (answer.text[:60] for answer in answers)
+        problem = f"two answers at temperature 0 differ: {one!r} and {two!r}"
+    return Smoke(url, text, first.text, first.finish_reason, first.usage, problem)
+
+
+def _problem(answer: Exchange, output_tokens: int) -> str:
+    if not answer.ok:
+        return f"{answer.error}: {answer.detail}"
+    if not answer.text.strip():
+        return "the answer is blank"
+    if answer.finish_reason not in FINISHED:
+        return f"finish_reason is {answer.finish_reason!r}, not one of {', '.join(FINISHED)}"
+    usage = answer.usage or {}
+    asked, made, total = (usage.get(f"{part}_tokens") for part in ("prompt", "completion", "total"))
+    if not (isinstance(asked, int) and isinstance(made, int) and asked > 0 and made > 0):
+        return f"its token counts are {usage}"
+    if asked + made != total:
+        return f"its token counts do not add up: {usage}"
+    if made > output_tokens:
+        return f"it has {made} tokens, {output_tokens} were allowed"
+    return ""
+
+
+def inspect_server(url: str, model: str, *, timeout: float) -> dict[str, Any]:
+    """`/health`, `/v1/models` and `/metrics`: what they say.
+
+    Raises `PermanentError` if one of them answers wrongly, `TransientError` if it does not answer.
+    """
+    _get(url, "/health", timeout)
+    try:
+        names = [str(entry["id"]) for entry in json.loads(_get(url, "/v1/models", timeout))["data"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PermanentError(f"{url}/v1/models is no list of models: {error!r}") from error
+    if model not in names:
+        raise PermanentError(f"{url} serves {', '.join(names) or 'nothing'}, not {model}")
+    try:
+        points = parse_metrics(_get(url, "/metrics", timeout).decode())
+    except ValueError as error:
+        raise PermanentError(f"{url}/metrics cannot be read: {error}") from error
+    if not points:
+        raise PermanentError(f"{url}/metrics is empty")
+    return {"url": url, "models": names, "metrics": len(points)}
+
+
+def _get(url: str, path: str, timeout: float) -> bytes:
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=timeout)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise TransientError(f"{url}{path} does not answer: {error}") from error
+    finally:
+        connection.close()
+    if response.status >= 500:
+        raise TransientError(f"{url}{path} answers {response.status}: {body[:200]!r}")
+    if response.status != 200:
+        raise PermanentError(f"{url}{path} answers {response.status}: {body[:200]!r}")
+    return body
+
+
+def as_rows(items: Sequence[Bucket | Smoke]) -> list[dict[str, Any]]:
+    return [asdict(item) for item in items]

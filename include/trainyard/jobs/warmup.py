@@ -1,0 +1,78 @@
+"""The warm-up job: real generations through every bucket until latency settles, then the smoke prompts.
+
+Input: `bucket`, `output` (key prefix), `model`, `urls`, `prompts` (smoke prompts), `prompt_tokens` (lengths
+that visit every bucket), `max_rounds`, `output_tokens`, `timeout_seconds`. Writes `warmup.json`, also when it
+fails. What is measured here is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trainyard.bench.warmup import Bucket, Smoke, as_rows, ask_smoke, inspect_server, warm_bucket
+from trainyard.errors import PermanentError, Problem, Refused
+from trainyard.jobs.loadtest import put
+
+SCHEMA = "trainyard.warmup/1"
+ROUNDS = 10
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Raises `PermanentError` if a smoke prompt fails or a bucket never answers."""
+    problems = [
+        Problem(field, job.get(field), "is needed by the warm-up", "Set it in the job document")
+        for field in ("bucket", "output", "model", "urls", "prompts")
+        if not job.get(field)
+    ]
+    if problems:
+        raise Refused(problems)
+    model, timeout = job["model"], float(job.get("timeout_seconds", 120))
+    output_tokens = int(job.get("output_tokens", 16))
+    servers: list[dict[str, Any]] = []
+    buckets: list[Bucket] = []
+    smokes: list[Smoke] = []
+    try:
+        for url in job["urls"]:
+            servers.append(inspect_server(url, model, timeout=timeout))
+            buckets += [
+                warm_bucket(
+                    url,
+                    model,
+                    tokens,
+                    rounds=int(job.get("max_rounds", ROUNDS)),
+                    output_tokens=output_tokens,
+                    timeout=timeout,
+                )
+                for tokens in job.get("prompt_tokens") or [64]
+            ]
+            smokes += [
+                ask_smoke(url, model, text, output_tokens=output_tokens, timeout=timeout)
+                for text in job["prompts"]
+            ]
+    finally:
+        key = job["output"].rstrip("/") + "/warmup.json"
+        failed = [smoke for smoke in smokes if smoke.problem]
+        document = {
+            "schema": SCHEMA,
+            "model": model,
+            "servers": servers,
+            "buckets": as_rows(buckets),
+            "smoke": as_rows(smokes),
+            "rounds": max((len(bucket.latencies) for bucket in buckets), default=0),
+            "settled": bool(buckets) and all(bucket.settled for bucket in buckets),
+            "ok": len(servers) == len(job["urls"]) and bool(smokes) and not failed,
+        }
+        put(job["bucket"], key, json.dumps(document, indent=1).encode(), "application/json")
+    if failed:
+        raise PermanentError(
+            f"{len(failed)} of {len(smokes)} smoke prompts failed, first {failed[0].prompt!r} "
+            f"at {failed[0].url}: {failed[0].problem}"
+        )
+    return {
+        "warmup": f"s3://{job['bucket']}/{key}",
+        "smoke": len(smokes),
+        "generations": sum(len(bucket.latencies) for bucket in buckets),
+        "settled": all(bucket.settled for bucket in buckets),
+        "failures": sum(len(bucket.failures) for bucket in buckets),
+    }
