@@ -1,0 +1,1 @@
+"""An OpenAI-compatible streaming server with continuous batching on a timing model: `vllm serve`."""

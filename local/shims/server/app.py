@@ -1,0 +1,215 @@
+"""The HTTP endpoints: completions, chat completions, models, health, metrics, version, tokenize."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from local.shims.faults import Faults
+from local.shims.server import text
+from local.shims.server.chunks import DONE, Answer
+from local.shims.server.engine import Delta, Engine, Sequence
+from local.shims.server.metrics import Metrics
+from local.shims.server.protocol import ApiError, Generation, Json, parse_body, parse_generation
+
+
+@dataclass
+class Share:
+    """A share of requests, spread evenly: with 0.05 the 10th, 30th, 50th … of them."""
+
+    rate: float
+    sum: float = 0.5
+
+    def hit(self) -> bool:
+        self.sum += self.rate
+        if self.sum < 1.0:
+            return False
+        self.sum -= 1.0
+        return True
+
+
+@dataclass
+class Server:
+    """What the endpoints need. `names` are the served model names, the first one is the label in metrics."""
+
+    engine: Engine
+    metrics: Metrics
+    names: list[str]
+    root: str
+    digest: str
+    version: str
+    faults: Faults
+    api_key: str | None = None
+    draining: bool = False
+    active: int = 0
+    last_request: float = 0.0
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.errors = Share(self.faults.error_rate)
+        self.cuts = Share(self.faults.cut_rate)
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self.around], client_max_size=64 * 1024 * 1024)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/ping", self.health)
+        app.router.add_get("/metrics", self.expose)
+        app.router.add_get("/version", self.show_version)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_post("/tokenize", self.tokenize)
+        app.router.add_post("/v1/completions", self.completions)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        return app
+
+    @web.middleware
+    async def around(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
+        """Count what is in flight, check the key, and word errors as vLLM does."""
+        self.active += 1
+        self.last_request = time.monotonic()
+        try:
+            if self.api_key and request.path.startswith("/v1") and not self._allowed(request):
+                return web.json_response({"error": "Unauthorized"}, status=401)
+            response = await handler(request)
+        except ApiError as error:
+            response = web.json_response(error.body(), status=error.status)
+        except web.HTTPException as error:
+            response = web.json_response({"detail": error.reason}, status=error.status)
+        finally:
+            self.active -= 1
+        if self.draining and not response.prepared:
+            response.force_close()
+        return response
+
+    def _allowed(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization") == f"Bearer {self.api_key}"
+
+    async def health(self, request: web.Request) -> web.Response:
+        """An empty 200: it says that the server runs, not that the engine does."""
+        return web.Response()
+
+    async def expose(self, request: web.Request) -> web.Response:
+        return web.Response(
+            text=self.metrics.render(), headers={"Content-Type": "text/plain; version=1.0.0; charset=utf-8"}
+        )
+
+    async def show_version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": self.version})
+
+    async def models(self, request: web.Request) -> web.Response:
+        cards = [
+            {
+                "id": name,
+                "object": "model",
+                "created": self.created,
+                "owned_by": "vllm",
+                "root": self.root,
+                "parent": None,
+                "max_model_len": self.engine.max_model_len,
+            }
+            for name in self.names
+        ]
+        return web.json_response({"object": "list", "data": cards})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        body = parse_body(await request.read())
+        prompt = text.chat_prompt(body["messages"]) if "messages" in body else str(body.get("prompt", ""))
+        count = len(text.tokens(prompt)) + 1
+        ids = list(range(count))  # places, not the ids of a vocabulary
+        answer: Json = {"count": count, "max_model_len": self.engine.max_model_len, "tokens": ids}
+        return web.json_response(answer | {"token_strs": None})
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=False)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=True)
+
+    async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+        body = parse_body(await request.read())
+        generation = parse_generation(
+            body, chat=chat, models=self.names, max_model_len=self.engine.max_model_len
+        )
+        if self.errors.hit():
+            raise ApiError(500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details.")
+        source = text.completion(
+            self.digest,
+            generation.prompt,
+            generation.seed,
+            natural_end=not generation.ignore_eos,
+            shortest=generation.min_tokens,
+        )
+        sequence = Sequence(
+            prompt_tokens=generation.prompt_tokens,
+            source=source,
+            max_tokens=generation.max_tokens,
+            min_tokens=generation.min_tokens,
+            stop=generation.stop,
+            include_stop=generation.include_stop,
+        )
+        self.engine.add(sequence)
+        ended = False
+        try:
+            if generation.stream:
+                response = await self._stream(request, generation, sequence)
+            else:
+                response = await self._whole(generation, sequence)
+            ended = True
+            return response
+        finally:
+            if not ended:  # the client went away, or the stream was cut
+                self.engine.abort(sequence)
+
+    async def _whole(self, generation: Generation, sequence: Sequence) -> web.Response:
+        said = generation.prompt if generation.echo else ""
+        while True:
+            delta = await self._next(sequence)
+            said += delta.text
+            if delta.finish is not None:
+                answer = Answer(generation).whole(said, delta.tokens, delta.finish, delta.stop)
+                return web.json_response(answer)
+
+    async def _stream(
+        self, request: web.Request, generation: Generation, sequence: Sequence
+    ) -> web.StreamResponse:
+        """Server-sent events. The status goes out at once, the first event with the first token."""
+        answer = Answer(generation)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        if self.draining:
+            response.force_close()
+        await response.prepare(request)
+        cut_after = 1 + generation.max_tokens // 2 if self.cuts.hit() else None
+        opening = answer.role() if generation.chat else b""
+        if generation.echo:
+            opening += answer.delta(generation.prompt, 0, None, None)
+        while True:
+            delta = await self._next(sequence)
+            event = opening
+            if delta.text or delta.finish is not None:
+                event += answer.delta(delta.text, delta.tokens, delta.finish, delta.stop)
+            opening = b""
+            if cut_after is not None and (delta.tokens >= cut_after or delta.finish is not None):
+                if request.transport is not None:
+                    request.transport.abort()
+                raise asyncio.CancelledError
+            if delta.finish is not None:
+                if generation.include_usage:
+                    event += answer.final_usage(delta.tokens)
+                event += DONE
+            if event:
+                await response.write(event)
+            if delta.finish is not None:
+                with contextlib.suppress(ConnectionResetError):
+                    await response.write_eof()
+                return response
+
+    async def _next(self, sequence: Sequence) -> Delta:
+        """What was generated since the last call; several steps in one when the client is slower than the engine."""
+        delta = await sequence.deltas.get()
+        while not sequence.deltas.empty():
+            following = sequence.deltas.get_nowait()
+            delta = Delta(delta.text + following.text, following.tokens, following.finish, following.stop)
+        return delta

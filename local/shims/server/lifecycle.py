@@ -1,0 +1,110 @@
+"""From the first listening socket to the last byte of the last stream."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+from aiohttp import web
+
+from local.shims import logs
+from local.shims.faults import Faults
+from local.shims.server.app import Server
+from local.shims.server.engine import Engine
+from local.shims.server.heartbeat import beat, state_file
+from local.shims.server.loading import Loaded
+from local.shims.server.metrics import Metrics
+from local.shims.server.timing import TimingModel
+from local.shims.silicon import Silicon
+from local.shims.versions import Stack
+
+# How long connections that are open stay open for a request on its way when shutdown begins: a proxy that
+# reuses one has not seen the close yet.
+LINGER_SECONDS = 0.5
+ENDPOINTS = ("/health, GET", "/metrics, GET", "/v1/models, GET", "/v1/chat/completions, POST", "/v1/completions, POST")
+
+
+def serve(given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight."""
+    asyncio.run(_serve(given, installed, loaded, knobs, devices))
+
+
+def address(host: str | None) -> str:
+    """Where to listen: all interfaces of the pod's network are its one loopback address here."""
+    if host in (None, "", "0.0.0.0", "::"):
+        return os.environ.get("LOCAL_POD_IP", "127.0.0.1")
+    return str(host)
+
+
+async def _serve(
+    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon
+) -> None:
+    names = given.served_model_name or [given.model]
+    metrics = Metrics(names[0], loaded.max_model_len)
+    engine = Engine(
+        TimingModel(slow=knobs.slow),
+        metrics,
+        max_num_seqs=loaded.max_num_seqs,
+        max_model_len=loaded.max_model_len,
+    )
+    engine.stuck = knobs.never_ready
+    server = Server(
+        engine, metrics, names, given.model, loaded.digest, installed.vllm, knobs, api_key=given.api_key
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks = [
+        asyncio.create_task(engine.run()),
+        asyncio.create_task(
+            beat(engine, cores=loaded.cores, device_bytes=loaded.device_bytes, errors=knobs.neuron_error)
+        ),
+    ]
+    runner = web.AppRunner(server.app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, address(given.host), given.port, backlog=1024)
+    await site.start()
+    logs.vllm(f"Starting vLLM API server 0 on http://{given.host or '0.0.0.0'}:{given.port}")
+    for endpoint in ENDPOINTS:
+        logs.vllm(f"Route: {endpoint.replace(', ', ', Methods: ')}", place="launcher.py:42")
+    logs.uvicorn(f"Started server process [{os.getpid()}]")
+    logs.uvicorn("Waiting for application startup.")
+    logs.uvicorn("Application startup complete.")
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    await _drain(server, site, runner, getattr(given, "shutdown_timeout", None))
+    for task in tasks:
+        task.cancel()
+    failed = [result for result in await asyncio.gather(*tasks, return_exceptions=True) if _bad(result)]
+    state_file(os.getpid()).unlink(missing_ok=True)
+    logs.uvicorn(f"Finished server process [{os.getpid()}]")
+    if failed:
+        raise failed[0]
+
+
+def _bad(result: object) -> bool:
+    return isinstance(result, Exception)
+
+
+async def _drain(server: Server, site: web.TCPSite, runner: web.AppRunner, timeout: int | None) -> None:
+    """Take no new connection, answer what is in flight and what is on its way, then close."""
+    logs.uvicorn("Shutting down")
+    server.draining = True
+    began = time.monotonic()
+    await site.stop()
+    while server.active or time.monotonic() - max(server.last_request, began) < LINGER_SECONDS:
+        if server.active:
+            logs_due = int(time.monotonic() - began) % 5 == 0
+            if logs_due and time.monotonic() - began < 0.05:
+                logs.uvicorn("Waiting for connections to close. (CTRL+C to force quit)")
+        if timeout and time.monotonic() - began > timeout:
+            break
+        await asyncio.sleep(0.02)
+    logs.uvicorn("Waiting for application shutdown.")
+    with contextlib.suppress(asyncio.CancelledError):
+        await runner.cleanup()
+    logs.uvicorn("Application shutdown complete.")

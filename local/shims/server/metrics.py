@@ -1,0 +1,108 @@
+"""vLLM's Prometheus series in the text format: names, labels and buckets of vllm/v1/metrics/loggers.py."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0)
+FIRST_TOKEN += (40.0, 80.0, 160.0, 640.0, 2560.0)
+INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0)
+INTER_TOKEN += (40.0, 80.0)
+REQUEST = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0)
+REQUEST += (960.0, 1920.0, 7680.0)
+
+
+class Series:
+    """A counter or a gauge: one value for each set of extra labels."""
+
+    def __init__(self, kind: str, name: str, help_text: str) -> None:
+        self.kind, self.name, self.help_text = kind, name, help_text
+        self.values: dict[tuple[tuple[str, str], ...], float] = {}
+
+    def inc(self, amount: float, **labels: str) -> None:
+        key = tuple(labels.items())
+        self.values[key] = self.values.get(key, 0.0) + amount
+
+    def set(self, value: float) -> None:
+        self.values[()] = value
+
+    def render(self, labels: dict[str, str]) -> Iterator[str]:
+        yield f"# HELP {self.name} {self.help_text}"
+        yield f"# TYPE {self.name} {self.kind}"
+        for extra, value in self.values.items():
+            yield f"{self.name}{{{_labels({**labels, **dict(extra)})}}} {value}"
+
+
+class Histogram:
+    """Observations counted by upper bound."""
+
+    def __init__(self, name: str, help_text: str, bounds: tuple[float, ...]) -> None:
+        self.name, self.help_text, self.bounds = name, help_text, bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def render(self, labels: dict[str, str]) -> Iterator[str]:
+        yield f"# HELP {self.name} {self.help_text}"
+        yield f"# TYPE {self.name} histogram"
+        counted = 0
+        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+            counted += count
+            yield f"{self.name}_bucket{{{_labels({**labels, 'le': str(bound)})}}} {float(counted)}"
+        yield f"{self.name}_count{{{_labels(labels)}}} {float(counted)}"
+        yield f"{self.name}_sum{{{_labels(labels)}}} {self.total}"
+
+
+def sizes(largest: int) -> tuple[float, ...]:
+    """vLLM's 1-2-5 buckets up to the context length."""
+    found = [float(mantissa * 10**exponent) for exponent in range(7) for mantissa in (1, 2, 5)]
+    return tuple(bound for bound in found if bound <= largest)
+
+
+class Metrics:
+    """All series of one server; `model` is the first served name, as vLLM labels them."""
+
+    def __init__(self, model: str, max_model_len: int) -> None:
+        self.labels = {"engine": "0", "model_name": model}
+        self.running = Series("gauge", "vllm:num_requests_running", "Number of requests in model execution batches.")
+        self.waiting = Series("gauge", "vllm:num_requests_waiting", "Number of requests waiting to be processed.")
+        self.kv_cache = Series("gauge", "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.")
+        self.prompt_tokens = Series("counter", "vllm:prompt_tokens_total", "Number of prefill tokens processed.")
+        self.generation_tokens = Series("counter", "vllm:generation_tokens_total", "Number of generation tokens.")
+        self.success = Series("counter", "vllm:request_success_total", "Count of successfully processed requests.")
+        seconds = "Histogram of {} in seconds."
+        self.first_token = Histogram(
+            "vllm:time_to_first_token_seconds", seconds.format("time to first token"), FIRST_TOKEN
+        )
+        self.inter_token = Histogram(
+            "vllm:inter_token_latency_seconds", seconds.format("inter-token latency"), INTER_TOKEN
+        )
+        self.end_to_end = Histogram("vllm:e2e_request_latency_seconds", seconds.format("e2e latency"), REQUEST)
+        self.queue = Histogram("vllm:request_queue_time_seconds", seconds.format("time in WAITING"), REQUEST)
+        self.prefill = Histogram("vllm:request_prefill_time_seconds", seconds.format("time in PREFILL"), REQUEST)
+        self.decode = Histogram("vllm:request_decode_time_seconds", seconds.format("time in DECODE"), REQUEST)
+        counted = sizes(max_model_len)
+        self.request_prompt_tokens = Histogram("vllm:request_prompt_tokens", "Prefill tokens processed.", counted)
+        self.request_generation_tokens = Histogram(
+            "vllm:request_generation_tokens", "Generation tokens processed.", counted
+        )
+        for series in (self.running, self.waiting, self.kv_cache):
+            series.set(0.0)
+        self.prompt_tokens.inc(0)
+        self.generation_tokens.inc(0)
+        for reason in ("stop", "length", "abort"):
+            self.success.inc(0, finished_reason=reason)
+
+    def render(self) -> str:
+        """The text that /metrics answers."""
+        every = [series for series in vars(self).values() if isinstance(series, Series | Histogram)]
+        return "\n".join(line for series in every for line in series.render(self.labels)) + "\n"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    escaped = ((key, value.replace("\\", r"\\").replace('"', r"\"")) for key, value in labels.items())
+    return ",".join(f'{key}="{value}"' for key, value in escaped)
