@@ -65,7 +65,9 @@ def serve(given: argparse.Namespace, others: list[str]) -> int:
     # A second name after --served-model-name arrives here as a positional argument, which this entry
     # point of vLLM does not read: only the first name is served.
     if parsed.model_tag is not None:
-        logs.neuron(f"The positional argument {parsed.model_tag!r} has no effect: one served name only.", "WARNING")
+        logs.neuron(
+            f"The positional argument {parsed.model_tag!r} has no effect: one served name only.", "WARNING"
+        )
         parsed.model_tag = None
     return run(parsed, installed)
 
@@ -85,10 +87,14 @@ def _without_export(given: argparse.Namespace, devices: Silicon) -> dict[str, in
         if entry["tp_degree"] <= devices.available_cores()
     ]
     if found:
-        best = max(found, key=lambda entry: [entry[key] for key in ("tp_degree", "batch_size", "sequence_length")])
+        best = max(
+            found, key=lambda entry: [entry[key] for key in ("tp_degree", "batch_size", "sequence_length")]
+        )
         return {flag: best[key] for flag, key, _ in SETTINGS}
     if not given.allow_non_cached_model:
-        wanted = "".join(f", {words} = {asked[flag]}" for flag, _, words in SETTINGS if asked[flag] is not None)
+        wanted = "".join(
+            f", {words} = {asked[flag]}" for flag, _, words in SETTINGS if asked[flag] is not None
+        )
         raise ToolError(
             "ValueError",
             f"No cached version found for {given.served_model_name or given.model} instance type {devices.target}"

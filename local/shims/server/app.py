@@ -134,7 +134,9 @@ class Server:
             body, chat=chat, models=self.names, max_model_len=self.engine.max_model_len
         )
         if self.errors.hit():
-            raise ApiError(500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details.")
+            raise ApiError(
+                500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details."
+            )
         source = text.completion(
             self.digest,
             generation.prompt,

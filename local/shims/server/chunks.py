@@ -35,7 +35,9 @@ class Answer:
 
     def role(self) -> bytes:
         """The first chunk of a chat stream, which vLLM sends with the first token, before its text."""
-        return self._event('"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null', 0)
+        return self._event(
+            '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null', 0
+        )
 
     def delta(self, text: str, completed: int, finish: str | None, stop: str | None) -> bytes:
         """A chunk with what was generated since the one before."""

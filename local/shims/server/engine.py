@@ -72,7 +72,9 @@ class Sequence:
 class Engine:
     """Sequences that wait and run, and the loop over them."""
 
-    def __init__(self, timing: TimingModel, metrics: Metrics, *, max_num_seqs: int, max_model_len: int) -> None:
+    def __init__(
+        self, timing: TimingModel, metrics: Metrics, *, max_num_seqs: int, max_model_len: int
+    ) -> None:
         self.timing = timing
         self.metrics = metrics
         self.max_num_seqs = max_num_seqs

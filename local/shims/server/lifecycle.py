@@ -25,10 +25,18 @@ from local.shims.versions import Stack
 # How long connections that are open stay open for a request on its way when shutdown begins: a proxy that
 # reuses one has not seen the close yet.
 LINGER_SECONDS = 0.5
-ENDPOINTS = ("/health, GET", "/metrics, GET", "/v1/models, GET", "/v1/chat/completions, POST", "/v1/completions, POST")
+ENDPOINTS = (
+    "/health, GET",
+    "/metrics, GET",
+    "/v1/models, GET",
+    "/v1/chat/completions, POST",
+    "/v1/completions, POST",
+)
 
 
-def serve(given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon) -> None:
+def serve(
+    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     asyncio.run(_serve(given, installed, loaded, knobs, devices))
 

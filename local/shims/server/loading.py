@@ -175,7 +175,9 @@ def _check_safetensors(path: Path) -> None:
     except FileNotFoundError:
         raise ToolError("FileNotFoundError", f"No such file or directory: {path}") from None
     except (ValueError, json.JSONDecodeError) as error:
-        raise ToolError("safetensors_rust.SafetensorError", f"Error while deserializing header: {error}") from None
+        raise ToolError(
+            "safetensors_rust.SafetensorError", f"Error while deserializing header: {error}"
+        ) from None
 
 
 def _kv_cache_bytes(config: dict[str, Any], neuron: dict[str, Any]) -> int:

@@ -5,11 +5,48 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0)
+FIRST_TOKEN = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    20.0,
+)
 FIRST_TOKEN += (40.0, 80.0, 160.0, 640.0, 2560.0)
 INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0)
 INTER_TOKEN += (40.0, 80.0)
-REQUEST = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0)
+REQUEST = (
+    0.3,
+    0.5,
+    0.8,
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    5.0,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    40.0,
+    50.0,
+    60.0,
+    120.0,
+    240.0,
+    480.0,
+)
 REQUEST += (960.0, 1920.0, 7680.0)
 
 
@@ -68,12 +105,24 @@ class Metrics:
 
     def __init__(self, model: str, max_model_len: int) -> None:
         self.labels = {"engine": "0", "model_name": model}
-        self.running = Series("gauge", "vllm:num_requests_running", "Number of requests in model execution batches.")
-        self.waiting = Series("gauge", "vllm:num_requests_waiting", "Number of requests waiting to be processed.")
-        self.kv_cache = Series("gauge", "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.")
-        self.prompt_tokens = Series("counter", "vllm:prompt_tokens_total", "Number of prefill tokens processed.")
-        self.generation_tokens = Series("counter", "vllm:generation_tokens_total", "Number of generation tokens.")
-        self.success = Series("counter", "vllm:request_success_total", "Count of successfully processed requests.")
+        self.running = Series(
+            "gauge", "vllm:num_requests_running", "Number of requests in model execution batches."
+        )
+        self.waiting = Series(
+            "gauge", "vllm:num_requests_waiting", "Number of requests waiting to be processed."
+        )
+        self.kv_cache = Series(
+            "gauge", "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
+        )
+        self.prompt_tokens = Series(
+            "counter", "vllm:prompt_tokens_total", "Number of prefill tokens processed."
+        )
+        self.generation_tokens = Series(
+            "counter", "vllm:generation_tokens_total", "Number of generation tokens."
+        )
+        self.success = Series(
+            "counter", "vllm:request_success_total", "Count of successfully processed requests."
+        )
         seconds = "Histogram of {} in seconds."
         self.first_token = Histogram(
             "vllm:time_to_first_token_seconds", seconds.format("time to first token"), FIRST_TOKEN
@@ -81,12 +130,18 @@ class Metrics:
         self.inter_token = Histogram(
             "vllm:inter_token_latency_seconds", seconds.format("inter-token latency"), INTER_TOKEN
         )
-        self.end_to_end = Histogram("vllm:e2e_request_latency_seconds", seconds.format("e2e latency"), REQUEST)
+        self.end_to_end = Histogram(
+            "vllm:e2e_request_latency_seconds", seconds.format("e2e latency"), REQUEST
+        )
         self.queue = Histogram("vllm:request_queue_time_seconds", seconds.format("time in WAITING"), REQUEST)
-        self.prefill = Histogram("vllm:request_prefill_time_seconds", seconds.format("time in PREFILL"), REQUEST)
+        self.prefill = Histogram(
+            "vllm:request_prefill_time_seconds", seconds.format("time in PREFILL"), REQUEST
+        )
         self.decode = Histogram("vllm:request_decode_time_seconds", seconds.format("time in DECODE"), REQUEST)
         counted = sizes(max_model_len)
-        self.request_prompt_tokens = Histogram("vllm:request_prompt_tokens", "Prefill tokens processed.", counted)
+        self.request_prompt_tokens = Histogram(
+            "vllm:request_prompt_tokens", "Prefill tokens processed.", counted
+        )
         self.request_generation_tokens = Histogram(
             "vllm:request_generation_tokens", "Generation tokens processed.", counted
         )

@@ -76,7 +76,9 @@ def parser(installed: Stack) -> Parser:
     serve.add_argument("--max-model-len", type=human_number)
     serve.add_argument("--max-num-seqs", type=int)
     serve.add_argument("--gpu-memory-utilization", type=float)
-    serve.add_argument("--dtype", choices=["auto", "bfloat16", "float", "float16", "float32", "half"], default="auto")
+    serve.add_argument(
+        "--dtype", choices=["auto", "bfloat16", "float", "float16", "float32", "half"], default="auto"
+    )
     for name in SWITCHES:
         serve.add_argument(name, action="store_true")
     for name in TOGGLES:
