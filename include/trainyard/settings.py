@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(30.0, gt=0, description="Between two looks at a pod or node that is waited for.")
     retry_seconds: float = Field(30.0, gt=0, description="Before a task is tried again; doubles each time.")
     capacity_wait_minutes: float = Field(30.0, gt=0, description="For a node; then the release fails as NoCapacity.")
+    refresh_schedule: str | None = Field(
+        "*/15 * * * *", description="Cron of model_refresh: how often the Hub is asked for new revisions."
+    )
     lease_minutes: float = Field(240.0, gt=0, description="A holder that says nothing for so long loses the model.")
     drain_seconds: float = Field(
         30.0, ge=0, description="Least wait between the last shift and the end of the previous stable."

@@ -1,0 +1,44 @@
+"""record: whatever happened, the ledger says it, a report shows it, and the model's lease is free again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trainyard.errors import LeaseLost
+from trainyard.release import Release, now
+from trainyard.stages.context import Context, Done
+from trainyard.stages.reporting import report_key, write_report
+from trainyard.store.leases import Lease
+
+
+def run(ctx: Context, release: Release) -> Done:
+    """Closes the record, writes the report, gives the lease back. Raises StoreUnavailable (retried)."""
+    note = release.outcome
+    try:
+        release = ctx.change(release, _closing(release))
+    except LeaseLost as error:
+        # Somebody newer looks after the model. The report still tells how this release went.
+        note = f"{note} {error}"
+    key = write_report(ctx, release)
+    ctx.objects.put(f"runs/{release.run}.json", json.dumps({"model": release.model, "release": release.id}).encode())
+    ctx.leases.release(Lease(release.model, release.id, release.lease_token, 0.0, release.run))
+    return Done(
+        f"{release.state.replace('_', ' ')}: {note or release.outcome}",
+        {"report": key, "state": release.state, "outcome": release.outcome},
+    )
+
+
+def _closing(release: Release) -> Any:
+    def change(document: dict[str, Any]) -> None:
+        for name, stage in document["stages"].items():
+            if stage["state"] == "running" and name != "record":
+                # A task that was killed could not say so itself.
+                stage.update(state="failed", finished_at=now(), note="The task ended without a word: see its log.")
+        if document["state"] == "running":
+            failure = document["failure"] or {}
+            why = f"{failure['error']} in {failure['stage']}" if failure else "the run was stopped"
+            document["state"], document["outcome"] = "failed", f"Failed {now()}: {why}."
+        document["links"]["report"] = report_key(release)
+
+    return change

@@ -1,0 +1,33 @@
+"""What the schedule does for one entry of the catalogue: is there a revision that was not released yet?"""
+
+from __future__ import annotations
+
+from trainyard import catalogue
+from trainyard.asking import Ask, ask
+from trainyard.release import Release, parse_release
+from trainyard.spec import Request, Spec
+from trainyard.stages.context import Context, Skip
+
+
+def run(ctx: Context, name: str) -> Ask | Skip:
+    """Resolves the tracked revision. Skip where this content was asked for before, whatever came of it.
+
+    A revision that was rolled back is not tried again by the clock: that is for a person to ask.
+    """
+    request = Request(release=name)
+    spec = catalogue.resolve(ctx.settings.releases_dir, request)
+    revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
+    for found in ctx.ledger.list(name):
+        release = parse_release(found.document)
+        if release.plan.revision == revision and _same(release, spec) and not release.request:
+            return Skip(
+                f"{name}: {spec.model.revision} is {revision[:12]} still, which is {release.id} ({release.state})"
+            )
+    return ask(ctx.settings.releases_dir, request, revision)
+
+
+def _same(release: Release, spec: Spec) -> bool:
+    """Whether a release serves what the entry says now; objectives and steps do not count."""
+    here, there = spec.model_dump(mode="json"), release.spec.model_dump(mode="json")
+    parts = ("engine", "hardware", "compile", "serving")
+    return spec.model.repo == release.spec.model.repo and all(here[part] == there[part] for part in parts)

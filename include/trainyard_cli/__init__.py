@@ -1,0 +1,1 @@
+"""The `trainyard` command: for people at a terminal."""
