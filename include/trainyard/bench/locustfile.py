@@ -25,6 +25,8 @@ from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
 from trainyard.bench.workload import Workload, order, prompt
 
+FAILURE_SECONDS = 0.1  # that a failed request takes at least
+
 
 class Run:
     """What all users share."""
@@ -124,3 +126,6 @@ class Asker(User):
                 exception=None if sample.ok else RuntimeError(f"{sample.error}: {sample.detail}"),
                 context={},
             )
+        # A server that refuses at once would be asked thousands of times a second: clients back off, so do we.
+        if not sample.ok:
+            gevent.sleep(max(0.0, FAILURE_SECONDS - (sample.e2e or 0.0)))

@@ -1,0 +1,125 @@
+"""The stream reader against a server that knows when it wrote what, and that fails as told."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from tests.truth_server import truth_server
+from trainyard.bench.exchange import Exchange
+from trainyard.bench.samples import Sample
+from trainyard.bench.workload import payload
+
+CHAT = "/v1/chat/completions"
+
+
+def ask(url: str, *, tokens: int = 8, stream: bool = True, chat: bool = True, timeout: float = 5) -> Exchange:
+    path = CHAT if chat else "/v1/completions"
+    body = payload("m", "a few words", output_tokens=tokens, stream=stream, chat=chat)
+    return Exchange(url + path, body, timeout=timeout).run()
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_first_token_is_the_first_text_and_not_the_early_role_chunk(chat: bool) -> None:
+    with truth_server(ttft=0.1, early_role_chunk=True) as server:
+        exchange = ask(server.url, chat=chat)
+        truth = server.truths[0]
+    assert exchange.ok
+    assert exchange.first is not None
+    # Never before it was written; the stamp of the role chunk would be 100 ms too early.
+    assert exchange.first >= truth.writes[0][0]
+    assert exchange.finish_reason == "length"
+    assert exchange.text == "tok " * 8
+
+
+@pytest.mark.parametrize("packed", [1, 2, 4, 8])
+@pytest.mark.parametrize("usage", ["continuous", "final"])
+def test_inter_token_time_is_right_however_many_tokens_a_chunk_carries(packed: int, usage: str) -> None:
+    with truth_server(ttft=0.01, itl=0.002, tokens_a_chunk=packed, usage=usage) as server:
+        sample = ask(server.url, tokens=33).sample(arm="canary")
+        truth = server.truths[0]
+    assert sample.output_tokens == 33
+    assert sum(sample.chunk_tokens) == 33
+    assert [tokens for _, tokens in truth.writes] == list(sample.chunk_tokens)
+    true_gaps = [
+        (now - before) / tokens
+        for (before, _), (now, tokens) in pairwise(truth.writes)
+        for _ in range(tokens)
+    ]
+    gaps = sample.gaps()
+    assert len(gaps) == len(true_gaps)
+    # Both ends are late by a scheduling delay at most; a gap by message would be up to 8 x off.
+    assert statistics.mean(gaps) == pytest.approx(statistics.mean(true_gaps), rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["http_5xx", "http_4xx", "malformed", "empty", "cut", "no_done", "no_usage", "error_event"]
+)
+def test_every_failure_has_a_kind_of_its_own(kind: str) -> None:
+    with truth_server(faults=(kind,), ttft=0.001, itl=0.0005) as server:
+        sample = ask(server.url).sample(arm="canary")
+    assert (sample.ok, sample.error) == (False, kind)
+    assert sample.detail
+
+
+def test_a_server_that_hangs_is_a_time_out() -> None:
+    with truth_server(faults=("hang",)) as server:
+        sample = ask(server.url, timeout=0.2).sample(arm="canary")
+    assert sample.error == "timeout"
+    assert sample.connected is not None
+
+
+def test_nobody_listening_is_a_failed_connection() -> None:
+    with socket.socket() as bound:  # bound, but not listening
+        bound.bind(("127.0.0.1", 0))
+        sample = ask(f"http://127.0.0.1:{bound.getsockname()[1]}").sample(arm="canary")
+    assert sample.error == "connect"
+    assert sample.ttft is None
+
+
+def test_a_stream_that_stops_midway_keeps_what_had_arrived() -> None:
+    with truth_server(faults=("cut",), ttft=0.001, itl=0.0005) as server:
+        sample = ask(server.url, tokens=10).sample(arm="canary")
+    assert sample.error == "cut"
+    assert sample.ttft is not None
+    assert sum(sample.chunk_tokens) == 5
+
+
+def test_an_answer_in_one_piece_is_read_too() -> None:
+    with truth_server() as server:
+        exchange = ask(server.url, stream=False)
+    assert exchange.ok
+    assert exchange.text == "tok " * 8
+    assert exchange.sample(arm="canary").ttft is None
+
+
+def test_an_interrupted_exchange_is_censored_and_lets_the_interruption_pass() -> None:
+    class Killed(BaseException):
+        pass
+
+    ticks = iter(range(6))
+
+    def clock() -> float:
+        if next(ticks, None) == 4:
+            raise Killed
+        return 0.0
+
+    with truth_server() as server:
+        exchange = Exchange(server.url + CHAT, payload("m", "x", output_tokens=4), timeout=5, clock=clock)
+        with pytest.raises(Killed):
+            exchange.run()
+    assert exchange.error == "censored"
+    assert exchange.sample(arm="canary").censored
+
+
+def test_failures_at_a_given_rate_are_counted_exactly() -> None:
+    faults = ("", "http_5xx", "", "cut", "no_done", "", "empty", "no_usage", "", "error_event")
+    samples: list[Sample] = []
+    with truth_server(faults=faults, ttft=0.001, itl=0.0002) as server:
+        for _ in range(3 * len(faults)):
+            samples.append(ask(server.url, tokens=4).sample(arm="canary"))
+    assert Counter(sample.error for sample in samples) == Counter(faults * 3)

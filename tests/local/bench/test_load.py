@@ -1,0 +1,179 @@
+"""Locust as its own process, against servers that know the truth."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.truth_server import truth_server
+from trainyard.bench import load
+from trainyard.bench.load import run_load
+from trainyard.bench.split import observe_split
+from trainyard.bench.warmup import ask_smoke, inspect_server, warm_bucket
+from trainyard.bench.workload import Workload
+from trainyard.errors import PermanentError, Refused, TransientError
+from trainyard.jobs import loadtest, warmup
+
+QUICK: dict[str, Any] = {"duration_seconds": 1.2, "output_tokens": 8, "timeout_seconds": 3}
+
+
+class Bucket:
+    """Stands in for S3 where only the order and content of what is written matters."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:
+        self.objects[f"{Bucket}/{Key}"] = Body
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    made = Bucket()
+    monkeypatch.setattr(loadtest.boto3, "client", lambda service: made)
+    return made
+
+
+def test_a_load_test_measures_both_arms_and_leaves_samples_then_summary(bucket: Bucket) -> None:
+    faults = ("", "", "", "cut", "", "http_5xx")
+    with (
+        truth_server(ttft=0.02, itl=0.002, faults=faults, names=("m", "m@2")) as canary,
+        truth_server(ttft=0.005, itl=0.001) as baseline,
+    ):
+        result = loadtest.run(
+            {
+                "bucket": "b",
+                "output": "releases/m/r/load/load/",
+                "seed": 3,
+                "model": "m",
+                "arms": {"canary": [canary.url], "baseline": [baseline.url]},
+                "workload": QUICK,
+                "split": {"url": canary.url, "probes": 20, "canary_name": "m@2"},
+            }
+        )
+        truths = {"canary": canary.truths, "baseline": baseline.truths}
+    assert [key.rsplit("/", 1)[1] for key in bucket.objects] == ["samples.ndjson.gz", "summary.json"]
+    samples_key, summary_key = bucket.objects
+    rows = [json.loads(line) for line in gzip.decompress(bucket.objects[samples_key]).splitlines()]
+    summary = json.loads(bucket.objects[summary_key])
+    for arm, seen in truths.items():
+        figures = summary["arms"][arm]
+        assert figures["requests"] == len(seen) == sum(row["arm"] == arm for row in rows) > 4
+        # Failures of the server and failures in the record are the same, one by one.
+        assert Counter(figures["failures"]) == Counter(truth.fault for truth in seen if truth.fault)
+    # Every pair asked both arms the same.
+    pairs = Counter(row["pair"] for row in rows)
+    assert set(pairs.values()) == {2}
+    prompts = {arm: {t.body["messages"][0]["content"] for t in seen} for arm, seen in truths.items()}
+    assert prompts["canary"] == prompts["baseline"]
+    assert summary["split"]["share"] == 1.0
+    assert result["summary"] == f"s3://{summary_key}"
+    assert all(row["ttft"] >= 0.005 for row in rows if row["ok"])
+
+
+def test_what_is_in_flight_at_the_end_is_drained_or_counted_as_censored() -> None:
+    with truth_server(ttft=0.001, itl=0.001, faults=("", "", "hang")) as server:
+        samples, summary = run_load(
+            model="m",
+            arms={"canary": [server.url]},
+            workload=Workload(
+                **{**QUICK, "duration_seconds": 0.5, "timeout_seconds": 30, "drain_seconds": 0.1}
+            ),
+            seed=1,
+        )
+        asked = Counter(truth.fault for truth in server.truths)
+    figures = summary["arms"]["canary"]
+    assert figures["censored"] == asked["hang"] == 4  # every user hangs in the end
+    assert figures["succeeded"] == asked[""]
+    assert len(samples) == sum(asked.values())
+
+
+def test_a_cap_on_requests_ends_the_run_early_and_addresses_take_turns() -> None:
+    with truth_server(ttft=0.001, itl=0.0005) as one, truth_server(ttft=0.001, itl=0.0005) as two:
+        workload = Workload(**{**QUICK, "duration_seconds": 60, "requests": 10})
+        samples, summary = run_load(model="m", arms={"canary": [one.url, two.url]}, workload=workload, seed=1)
+        assert (len(one.truths), len(two.truths)) == (5, 5)
+    assert len(samples) == 10
+    assert summary["arms"]["canary"]["failed"] == 0
+
+
+def test_a_generator_that_breaks_down_is_a_transient_error_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "_environment", lambda home: {**os.environ, "TRAINYARD_LOAD": "/nowhere"})
+    with pytest.raises(TransientError, match=r"(?s)broke down, exit code 1.*/nowhere"):
+        run_load(model="m", arms={"canary": ["http://127.0.0.1:1"]}, workload=Workload(), seed=1)
+
+
+def test_a_server_that_refuses_connections_is_not_hammered() -> None:
+    workload = Workload(**{**QUICK, "duration_seconds": 0.5})
+    samples, summary = run_load(model="m", arms={"canary": ["http://127.0.0.1:9"]}, workload=workload, seed=1)
+    assert set(summary["arms"]["canary"]["failures"]) == {"connect"}
+    assert 0 < len(samples) <= 4 * 0.5 / 0.1 + 4 + 8
+
+
+def test_a_job_that_lacks_fields_is_refused_with_all_of_them() -> None:
+    with pytest.raises(Refused, match=r"output = None.*\n.*model = None") as error:
+        loadtest.run({"bucket": "b", "arms": {"baseline": ["http://127.0.0.1:1"]}})
+    assert "arms.canary" in str(error.value)
+
+
+def test_the_split_is_counted_answer_by_answer() -> None:
+    with truth_server(names=("m", "m@1")) as server:
+        seen = observe_split(server.url, canary_name="m@2", probes=23)
+        assert server.connections == 3 + 10  # thirteen probes on three kept connections, ten alone
+    assert (seen["answered"], seen["canary"], seen["share"]) == (23, 0, 0.0)
+    assert seen["statuses"] == {"200": 23}
+
+
+def test_a_gateway_that_does_not_answer_is_counted_as_failures() -> None:
+    seen = observe_split("http://127.0.0.1:9", canary_name="m@2", probes=3, timeout=1)
+    assert (seen["failures"], seen["share"]) == (3, None)
+    assert seen["errors"] == {"ConnectionRefusedError": 3}
+
+
+def test_warm_up_stops_when_latency_has_settled() -> None:
+    with truth_server(ttft=0.02, itl=0.001) as server:
+        bucket = warm_bucket(server.url, "m", 16, rounds=30, output_tokens=4, timeout=5)
+    assert bucket.settled
+    assert 6 <= len(bucket.latencies) < 30
+
+
+def test_a_server_that_never_answers_a_bucket_is_a_permanent_error() -> None:
+    with truth_server(faults=("http_5xx",)) as server:
+        with pytest.raises(PermanentError, match=r"none of 3 generations .* 500: oops"):
+            warm_bucket(server.url, "m", 16, rounds=3, output_tokens=4, timeout=5)
+
+
+def test_a_server_of_another_model_is_refused() -> None:
+    with truth_server(names=("other",)) as server:
+        with pytest.raises(PermanentError, match="serves other, not m"):
+            inspect_server(server.url, "m", timeout=5)
+
+
+def test_answers_that_differ_at_temperature_zero_are_a_problem() -> None:
+    with truth_server(ttft=0.001, itl=0.0002, same_answer=False) as server:
+        smoke = ask_smoke(server.url, "m", "hello", output_tokens=4, timeout=5)
+    assert "differ" in smoke.problem
+
+
+def test_a_failed_smoke_prompt_fails_the_job_and_is_on_record(bucket: Bucket) -> None:
+    job = {
+        "bucket": "b", "output": "w/", "model": "m", "prompts": ["hello"], "prompt_tokens": [8],
+        "max_rounds": 3, "output_tokens": 4,
+    }  # fmt: skip
+    with truth_server(ttft=0.001, itl=0.0002) as server:
+        result = warmup.run({**job, "urls": [server.url]})
+    assert result["smoke"] == 1
+    assert json.loads(bucket.objects["b/w/warmup.json"])["ok"] is True
+    with truth_server(ttft=0.001, itl=0.0002, faults=("", "", "", "cut", "")) as server:
+        with pytest.raises(PermanentError, match=r"1 of 1 smoke prompts failed, first 'hello'.* cut"):
+            warmup.run({**job, "urls": [server.url]})
+    document = json.loads(bucket.objects["b/w/warmup.json"])
+    assert document["ok"] is False
+    assert document["smoke"][0]["problem"].startswith(("cut", "its", "200"))
