@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +76,20 @@ def runtime_report(state: Json, before: Json, groups: list[str], period: float, 
     used = state["busy_seconds"] - before.get("busy_seconds", 0.0)
     share = round(100 * min(used / period, 1.0), 2)
     first = min(devices.devices, default=0) * devices.cores_per_device
-    cores = {str(first + index): share for index in range(state["cores"])}
+    cores = [str(first + index) for index in range(state["cores"])]
+    earlier: list[float] = before.get("cpu_seconds") or state["cpu_seconds"]
     made = {
         "neuroncore_counters": {
             "neuroncores_in_use": {
-                core: {"neuroncore_utilization": percent, "flops": int(used * 1e12), "v3d": None}
-                for core, percent in cores.items()
+                core: {"neuroncore_utilization": share, "flops": int(used * 1e12), "v3d": None}
+                for core in cores
             }
         },
-        "memory_used": _memory(state, list(cores)),
+        "memory_used": _memory(state, cores),
         "neuron_runtime_vcpu_usage": {
             "vcpu_usage": {
                 name: round(100 * max(now - then, 0.0) / period, 2)
-                for name, now, then in zip(
-                    ("user", "system"),
-                    state["cpu_seconds"],
-                    before.get("cpu_seconds", state["cpu_seconds"]),
-                    strict=True,
-                )
+                for name, now, then in zip(("user", "system"), state["cpu_seconds"], earlier, strict=True)
             }
         },
         "execution_stats": _executions(state, before),
@@ -111,7 +109,7 @@ def _memory(state: Json, cores: list[str]) -> Json:
             "neuron_device": state["device_bytes"],
             "usage_breakdown": {
                 "host": {"application_memory": host, "constants": 0, "dma_buffers": 0, "tensors": 0},
-                "neuroncore_memory_usage": {core: parts for core in cores},
+                "neuroncore_memory_usage": dict.fromkeys(cores, parts),
             },
         },
         "loaded_models": [
@@ -224,8 +222,6 @@ def instance_info(devices: Silicon) -> Json:
 
 def hash_text(text: str) -> int:
     """A number that stays the same from run to run."""
-    import zlib
-
     return zlib.crc32(text.encode()) * 2654435761
 
 
@@ -265,5 +261,5 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(report, separators=(",", ":")), flush=True)
         except BrokenPipeError:
             # Reading ended, as with `head -1`; the interpreter must not flush into the closed pipe again.
-            sys.stdout = None  # type: ignore[assignment]
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

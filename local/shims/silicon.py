@@ -1,4 +1,4 @@
-"""Which Neuron devices this process has, read from LOCAL_SILICON; the hardware's figures are in neuron.md, 5."""
+"""Which Neuron devices this process has, read from LOCAL_SILICON; figures of the hardware: neuron.md, 5."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Silicon:
         return MEMORY_PER_DEVICE.get(self.family, 32 * GIB)
 
     def available_cores(self, environment: Mapping[str, str] | None = None) -> int:
-        """Logical cores that NEURON_RT_NUM_CORES and NEURON_RT_VISIBLE_CORES leave ("4" is core 4, "0-3" four)."""
+        """Logical cores that NEURON_RT_NUM_CORES and NEURON_RT_VISIBLE_CORES ("4", "0-3", "0,2") leave."""
         given = os.environ if environment is None else environment
         most = len(self.devices) * self.cores_per_device
         cores = min(int(given.get("NEURON_RT_NUM_CORES", most)), most)

@@ -38,7 +38,7 @@ class CacheOptions:
 
 
 def options() -> CacheOptions:
-    """The cache of this process: `--cache_dir` in NEURON_CC_FLAGS, then NEURON_COMPILE_CACHE_URL, then the default.
+    """The cache of this process: `--cache_dir` in NEURON_CC_FLAGS, NEURON_COMPILE_CACHE_URL, or the default.
 
     The default is below TMPDIR here, since processes of one machine share the /var/tmp that pods do not.
     Raises ToolError for s3:// addresses.

@@ -87,7 +87,7 @@ def seconds(hlo: bytes, asked: float | None) -> float:
         config: dict[str, Any] = json.loads(hlo[hlo.index(b"{") :])["model"]
     except (ValueError, KeyError):
         return 0.5
-    return 0.6 + 0.5 * math.sqrt(parameters(config) / 1e6) ** 0.5
+    return 0.6 + 0.5 * math.sqrt(math.sqrt(parameters(config) / 1e6))
 
 
 def neff(hlo: bytes, flags: list[str], version: str) -> bytes:

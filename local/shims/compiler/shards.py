@@ -1,4 +1,4 @@
-"""Weights by tensor-parallel rank: `tp{rank}_sharded_checkpoint.safetensors`, really cut out of the checkpoint.
+"""Weights by tensor-parallel rank: `tp{rank}_sharded_checkpoint.safetensors`, cut out of the checkpoint.
 
 Column-parallel tensors are cut along their first axis, row-parallel ones along their second; what does not
 divide evenly is padded with zeros, as NxD pads vocabularies. The rest is repeated on every rank.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ COLUMN = (
     "lm_head",
 )
 ROW = ("o_proj", "down_proj")
+Array = np.ndarray[Any, np.dtype[Any]]
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F64": 8}
 
 
@@ -65,7 +67,7 @@ def _rank(
 ) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
     for file, entry in entries:
         item = ITEM_BYTES.get(entry.dtype, 2)
-        values = np.memmap(file, dtype=f"V{item}", mode="r", offset=entry.start, shape=entry.shape)
+        values: Array = np.memmap(file, dtype=f"V{item}", mode="r", offset=entry.start, shape=entry.shape)
         axis = axis_of(entry.name)
         if axis is not None and len(entry.shape) > axis:
             values = _part(values, axis, rank, degree)
@@ -81,7 +83,7 @@ def axis_of(name: str) -> int | None:
     return 1 if module in ROW and name.endswith(".weight") else None
 
 
-def _part(values: np.ndarray, axis: int, rank: int, degree: int) -> np.ndarray:
+def _part(values: Array, axis: int, rank: int, degree: int) -> Array:
     """The `rank`-th of `degree` equal parts along `axis`, padded at the end."""
     size = -(-values.shape[axis] // degree)
     part = values.take(range(rank * size, min((rank + 1) * size, values.shape[axis])), axis=axis)
@@ -92,3 +94,28 @@ def _part(values: np.ndarray, axis: int, rank: int, degree: int) -> np.ndarray:
     padded = np.zeros(shape, dtype=values.dtype)
     padded[tuple(slice(0, length) for length in part.shape)] = part
     return padded
+
+
+def join_shards(shards: Path, target: Path, config: Path) -> None:
+    """The reverse of `write_shards`: one safetensors file with whole tensors, padding cut off by `config`."""
+    sizes = json.loads(config.read_text())
+    files = [
+        shards / f"tp{rank}_sharded_checkpoint.safetensors" for rank in range(len(list(shards.iterdir())))
+    ]
+    ranks = [{entry.name: entry for entry in read_entries(file)} for file in files]
+
+    def joined() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+        for name, first in ranks[0].items():
+            item = ITEM_BYTES.get(first.dtype, 2)
+            parts: list[Array] = [
+                np.memmap(file, f"V{item}", "r", entries[name].start, entries[name].shape)
+                for file, entries in zip(files, ranks, strict=True)
+            ]
+            axis = axis_of(name)
+            whole = parts[0] if axis is None else np.concatenate(parts, axis=axis)
+            if name.startswith(("embed_tokens", "lm_head")):
+                whole = whole[: sizes["vocab_size"]]
+            full = name if name.startswith("lm_head") else f"model.{name}"
+            yield full, first.dtype, whole.shape, np.ascontiguousarray(whole).tobytes()
+
+    write_tensors(target, joined())

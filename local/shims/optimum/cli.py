@@ -14,18 +14,39 @@ from local.shims.silicon import silicon
 INSTANCE_TYPES = ("trn1", "inf2", "trn1n", "trn2")
 # Options of models other than decoders: taken, and without effect on a decoder, as in the real command.
 IGNORED_FLAGS = (
-    "--disable_neuron_cache --trust-remote-code --inline-weights-neff --disable-validation --dynamic-batch-size "
-    "--output_hidden_states --output_attentions"
-).split()
-IGNORED_TEXT = "--subfolder --cache_dir --compiler_workdir --unet --ip_adapter_subfolder --image_size".split()
+    "--disable_neuron_cache",
+    "--trust-remote-code",
+    "--inline-weights-neff",
+    "--disable-validation",
+    "--dynamic-batch-size",
+    "--output_hidden_states",
+    "--output_attentions",
+)
+IGNORED_TEXT = ("--subfolder", "--cache_dir", "--compiler_workdir", "--unet")
 IGNORED_NUMBERS = (
-    "--text_batch_size --image_batch_size --num_beams --num_choices --num_channels --width --height --patch_size "
-    "--num_images_per_prompt --audio_sequence_length"
-).split()
+    "--text_batch_size",
+    "--image_batch_size",
+    "--num_beams",
+    "--num_choices",
+    "--num_channels",
+    "--width",
+    "--height",
+    "--image_size",
+    "--patch_size",
+    "--num_images_per_prompt",
+    "--audio_sequence_length",
+)
 IGNORED_LISTS = (
-    "--lora_model_ids --lora_weight_names --lora_adapter_names --lora_scales --controlnet_ids --ip_adapter_id "
-    "--ip_adapter_weight_name --ip_adapter_scale"
-).split()
+    "--lora_model_ids",
+    "--lora_weight_names",
+    "--lora_adapter_names",
+    "--lora_scales",
+    "--controlnet_ids",
+    "--ip_adapter_id",
+    "--ip_adapter_subfolder",
+    "--ip_adapter_weight_name",
+    "--ip_adapter_scale",
+)
 
 
 def parser() -> argparse.ArgumentParser:

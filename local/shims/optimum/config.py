@@ -61,8 +61,8 @@ def check_supported(config: dict[str, Any], task: str) -> None:
     if config["model_type"] not in supported:
         raise ToolError(
             "ValueError",
-            f"Model type {config['model_type']} is not supported for task {task} in neuron in inference mode. "
-            f"Supported types are: {supported}.",
+            f"Model type {config['model_type']} is not supported for task {task} in neuron in inference "
+            f"mode. Supported types are: {supported}.",
         )
 
 
@@ -81,7 +81,8 @@ def check_degree(config: dict[str, Any], degree: int, target: str) -> None:
     if heads % degree:
         raise ToolError(
             "ValueError",
-            f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({degree}).",
+            f"Total number of attention heads ({heads}) must be divisible by "
+            f"tensor parallel size ({degree}).",
         )
     if kv_heads % degree and degree % kv_heads:
         raise ToolError(
@@ -158,13 +159,14 @@ def read_neuron_config(folder: Path, installed: Stack) -> dict[str, Any] | None:
         raise ToolError(
             "RuntimeError",
             "This neuron configuration corresponds to a model exported using version"
-            f" {content['neuronxcc_version']} of the neuronxcc compiler, but {installed.neuronxcc} is installed.",
+            f" {content['neuronxcc_version']} of the neuronxcc compiler, "
+            f"but {installed.neuronxcc} is installed.",
         )
     return content
 
 
 def check_loadable(config: dict[str, Any], devices: Silicon) -> None:
-    """Raise ToolError when the exported model cannot run on these devices (`NxDPreTrainedModel._from_pretrained`)."""
+    """Raise ToolError when the exported model cannot run on these devices ."""
     if config["target"] != devices.target:
         raise ToolError(
             "ValueError",

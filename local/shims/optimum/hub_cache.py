@@ -41,6 +41,17 @@ def entries(
     ]
 
 
+def not_cached(wanted: str) -> ToolError:
+    """The refusal of a model that was not exported; `wanted` names it and the settings asked for."""
+    return ToolError(
+        "ValueError",
+        f"No cached version found for {wanted}."
+        "You can start a discussion to request it on https://huggingface.co/aws-neuron/optimum-neuron-cache "
+        "Alternatively, you can export your own neuron model "
+        "as explained in https://huggingface.co/docs/optimum-neuron/main/en/guides/export_model",
+    )
+
+
 def run(given: argparse.Namespace) -> None:
     """`lookup` answers; the others need a Hub to write to, which there is none of here."""
     if given.cache_action != "lookup":

@@ -95,13 +95,8 @@ def _without_export(given: argparse.Namespace, devices: Silicon) -> dict[str, in
         wanted = "".join(
             f", {words} = {asked[flag]}" for flag, _, words in SETTINGS if asked[flag] is not None
         )
-        raise ToolError(
-            "ValueError",
-            f"No cached version found for {given.served_model_name or given.model} instance type {devices.target}"
-            f"{wanted}.You can start a discussion to request it on "
-            "https://huggingface.co/aws-neuron/optimum-neuron-cache Alternatively, you can export your own neuron "
-            "model as explained in https://huggingface.co/docs/optimum-neuron/main/en/guides/export_model",
-        )
+        name = given.served_model_name or given.model
+        raise hub_cache.not_cached(f"{name} instance type {devices.target}{wanted}")
     defaults = {"batch_size": 1, "sequence_length": 2048, "tensor_parallel_size": devices.available_cores()}
     logs.neuron(
         f"{given.model} is not a neuron model, and no cached configuration is available. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -15,6 +16,8 @@ from local.shims.server.chunks import DONE, Answer
 from local.shims.server.engine import Delta, Engine, Sequence
 from local.shims.server.metrics import Metrics
 from local.shims.server.protocol import ApiError, Generation, Json, parse_body, parse_generation
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -66,10 +69,11 @@ class Server:
         return app
 
     @web.middleware
-    async def around(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
+    async def around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Count what is in flight, check the key, and word errors as vLLM does."""
         self.active += 1
         self.last_request = time.monotonic()
+        response: web.StreamResponse
         try:
             if self.api_key and request.path.startswith("/v1") and not self._allowed(request):
                 return web.json_response({"error": "Unauthorized"}, status=401)
@@ -209,7 +213,7 @@ class Server:
                 return response
 
     async def _next(self, sequence: Sequence) -> Delta:
-        """What was generated since the last call; several steps in one when the client is slower than the engine."""
+        """What was generated since the last call: several steps when the client is slower than the engine."""
         delta = await sequence.deltas.get()
         while not sequence.deltas.empty():
             following = sequence.deltas.get_nowait()

@@ -57,7 +57,7 @@ class Answer:
         """The answer of a request that does not stream."""
         choice: Json = {"index": 0, "logprobs": None, "finish_reason": finish, "stop_reason": stop}
         if self.generation.chat:
-            message = {"role": "assistant", "content": text, "refusal": None, "tool_calls": []}
+            message: Json = {"role": "assistant", "content": text, "refusal": None, "tool_calls": []}
             choice |= {"message": message}
         else:
             choice |= {"text": text, "prompt_logprobs": None}

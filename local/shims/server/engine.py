@@ -49,7 +49,8 @@ class Sequence:
     def advance(self) -> Delta:
         """Take the next token: what can be shown of it, and whether the sequence ends."""
         token = next(self.source, None)
-        finish, stop = (None, None) if token is not None else ("stop", None)
+        finish: str | None = None if token is not None else "stop"
+        stop: str | None = None
         if token is not None:
             self.generated += 1
             self.text += token

@@ -1,8 +1,8 @@
 """What the runtime of a serving process tells neuron-monitor: a small file in the container's TMPDIR.
 
-On a node the monitor asks the driver; here server and monitor share the container's TMPDIR. Counts and seconds
-are totals since the start, so that a monitor of any period can take differences; latencies are those of the
-steps of the last second.
+On a node the monitor asks the driver; here server and monitor share the container's TMPDIR. Counts and
+seconds are totals since the start, so that a monitor of any period can take differences; latencies are those
+of the steps since the last beat.
 """
 
 from __future__ import annotations

@@ -87,15 +87,12 @@ async def _serve(
     await _drain(server, site, runner, getattr(given, "shutdown_timeout", None))
     for task in tasks:
         task.cancel()
-    failed = [result for result in await asyncio.gather(*tasks, return_exceptions=True) if _bad(result)]
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
     state_file(os.getpid()).unlink(missing_ok=True)
     logs.uvicorn(f"Finished server process [{os.getpid()}]")
-    if failed:
-        raise failed[0]
-
-
-def _bad(result: object) -> bool:
-    return isinstance(result, Exception)
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _drain(server: Server, site: web.TCPSite, runner: web.AppRunner, timeout: int | None) -> None:
@@ -104,11 +101,9 @@ async def _drain(server: Server, site: web.TCPSite, runner: web.AppRunner, timeo
     server.draining = True
     began = time.monotonic()
     await site.stop()
+    if server.active:
+        logs.uvicorn("Waiting for connections to close. (CTRL+C to force quit)")
     while server.active or time.monotonic() - max(server.last_request, began) < LINGER_SECONDS:
-        if server.active:
-            logs_due = int(time.monotonic() - began) % 5 == 0
-            if logs_due and time.monotonic() - began < 0.05:
-                logs.uvicorn("Waiting for connections to close. (CTRL+C to force quit)")
         if timeout and time.monotonic() - began > timeout:
             break
         await asyncio.sleep(0.02)

@@ -94,13 +94,9 @@ def _compile_missing(
         degree=given.tensor_parallel_size,
     )
     if not found and given.model_loader_extra_config != "allow_non_cached_model":
-        raise ToolError(
-            "ValueError",
-            f"No cached version found for {given.model}, batch size = {given.max_num_seqs}, "
-            f"sequence length = {given.max_model_len},, tp = {given.tensor_parallel_size}, dtype = {given.dtype}."
-            "You can start a discussion to request it on https://huggingface.co/aws-neuron/optimum-neuron-cache "
-            "Alternatively, you can export your own neuron model as explained in "
-            "https://huggingface.co/docs/optimum-neuron/main/en/guides/export_model",
+        raise hub_cache.not_cached(
+            f"{given.model}, batch size = {given.max_num_seqs}, sequence length = {given.max_model_len}, "
+            f"tp = {given.tensor_parallel_size}, dtype = {given.dtype}"
         )
     logs.neuron(f"No cached version found for {given.model}", "WARNING")
     logs.neuron("The model will be exported on the fly, which may take some time.", "WARNING")
@@ -133,7 +129,7 @@ def _recompile(config: dict[str, Any], neuron: dict[str, Any], installed: Stack)
 
 
 def _weights(folder: Path, model: Path, neuron: dict[str, Any]) -> tuple[Path, int]:
-    """Where the weights are and how many bytes: sharded ones first, then a plain checkpoint, then the Hub's."""
+    """Where the weights are, and their bytes: sharded ones first, a plain checkpoint, then the Hub's."""
     shards = folder / "checkpoint" / "weights"
     if shards.is_dir():
         logs.neuron(f"Loading sharded checkpoint from {shards}")
@@ -182,9 +178,9 @@ def _check_safetensors(path: Path) -> None:
 
 def _kv_cache_bytes(config: dict[str, Any], neuron: dict[str, Any]) -> int:
     heads = int(config.get("num_attention_heads", 1))
-    kv_heads = max(int(config.get("num_key_value_heads") or heads), neuron["tp_degree"])
+    kv_heads = max(int(config.get("num_key_value_heads") or heads), int(neuron["tp_degree"]))
     head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
-    tokens = neuron["max_batch_size"] * neuron["sequence_length"]
+    tokens = int(neuron["max_batch_size"]) * int(neuron["sequence_length"])
     return 2 * 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * tokens
 
 

@@ -5,49 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-FIRST_TOKEN = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-    20.0,
-)
-FIRST_TOKEN += (40.0, 80.0, 160.0, 640.0, 2560.0)
-INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0)
-INTER_TOKEN += (40.0, 80.0)
-REQUEST = (
-    0.3,
-    0.5,
-    0.8,
-    1.0,
-    1.5,
-    2.0,
-    2.5,
-    5.0,
-    10.0,
-    15.0,
-    20.0,
-    30.0,
-    40.0,
-    50.0,
-    60.0,
-    120.0,
-    240.0,
-    480.0,
-)
-REQUEST += (960.0, 1920.0, 7680.0)
+Bounds = tuple[float, ...]
+FIRST_TOKEN: Bounds = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)
+FIRST_TOKEN += (10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
+INTER_TOKEN: Bounds = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)
+INTER_TOKEN += (10.0, 20.0, 40.0, 80.0)
+REQUEST: Bounds = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0)
+REQUEST += (240.0, 480.0, 960.0, 1920.0, 7680.0)
 
 
 class Series:
@@ -87,9 +51,10 @@ class Histogram:
         yield f"# HELP {self.name} {self.help_text}"
         yield f"# TYPE {self.name} histogram"
         counted = 0
-        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+        bounds = [*map(str, self.bounds), "+Inf"]
+        for bound, count in zip(bounds, self.counts, strict=True):
             counted += count
-            yield f"{self.name}_bucket{{{_labels({**labels, 'le': str(bound)})}}} {float(counted)}"
+            yield f"{self.name}_bucket{{{_labels({**labels, 'le': bound})}}} {float(counted)}"
         yield f"{self.name}_count{{{_labels(labels)}}} {float(counted)}"
         yield f"{self.name}_sum{{{_labels(labels)}}} {self.total}"
 

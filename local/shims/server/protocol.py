@@ -135,8 +135,8 @@ def _max_tokens(body: Json, *, chat: bool, prompt_tokens: int, max_model_len: in
         raise bad_request(f"max_tokens must be at least 1, got {asked}.", "max_tokens")
     if asked > left:
         raise bad_request(
-            f"'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length "
-            f"is {max_model_len} tokens and your request has {prompt_tokens} input tokens "
+            f"'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context "
+            f"length is {max_model_len} tokens and your request has {prompt_tokens} input tokens "
             f"({asked} > {max_model_len} - {prompt_tokens}).",
             "max_tokens",
         )

@@ -1,7 +1,7 @@
 """Tokens and text: how prompts are counted, and what the "model" says.
 
-A token is up to twelve characters of a word with the white space before it. That is coarser than the byte-level
-tokenizer of the tiny checkpoints, and the same for prompts, completions, usage and /tokenize.
+A token is up to twelve characters of a word with the white space before it. That is coarser than the
+byte-level tokenizer of the tiny checkpoints, and the same for prompts, completions, usage and /tokenize.
 """
 
 from __future__ import annotations
@@ -14,12 +14,72 @@ from pathlib import Path
 from typing import Any
 
 TOKEN = re.compile(r"\s*\S{1,12}|\s+$")
-WORDS = (
-    "the a this that each some train yard signal track engine coal steam rail bridge river valley morning evening "
-    "light small large early late slow fast bright quiet open closed north south east west goes comes waits turns "
-    "carries brings leaves finds keeps holds makes takes gives moves stands runs and or but while because before "
-    "after over under near through along across between"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "this",
+    "that",
+    "each",
+    "some",
+    "train",
+    "yard",
+    "signal",
+    "track",
+    "engine",
+    "coal",
+    "steam",
+    "rail",
+    "bridge",
+    "river",
+    "valley",
+    "morning",
+    "evening",
+    "light",
+    "small",
+    "large",
+    "early",
+    "late",
+    "slow",
+    "fast",
+    "bright",
+    "quiet",
+    "open",
+    "closed",
+    "north",
+    "south",
+    "east",
+    "west",
+    "goes",
+    "comes",
+    "waits",
+    "turns",
+    "carries",
+    "brings",
+    "leaves",
+    "finds",
+    "keeps",
+    "holds",
+    "makes",
+    "takes",
+    "gives",
+    "moves",
+    "stands",
+    "runs",
+    "and",
+    "or",
+    "but",
+    "while",
+    "because",
+    "before",
+    "after",
+    "over",
+    "under",
+    "near",
+    "through",
+    "along",
+    "across",
+    "between",
+]
 SAMPLE_BYTES = 1024 * 1024
 
 
@@ -29,7 +89,7 @@ def tokens(text: str) -> list[str]:
 
 
 def chat_prompt(messages: list[dict[str, Any]]) -> str:
-    """Messages rendered as the checkpoints' chat template does; parts of a message are joined by new lines."""
+    """Messages as the checkpoints' chat template renders them; parts of a message are joined by new lines."""
     lines = []
     for message in messages:
         content = message.get("content") or ""

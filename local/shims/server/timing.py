@@ -1,7 +1,7 @@
 """The timing model: what a step of the engine takes.
 
-Decoders on Neuron encode one prompt at a time and generate one token for the whole batch at a time, so time to
-first token grows with the prompts that are encoded before, and inter-token time with the sequences that run.
+Decoders on Neuron encode one prompt at a time and generate one token for the whole batch at a time: time to
+first token grows with the prompts encoded before, and inter-token time with the sequences that run.
 """
 
 from __future__ import annotations

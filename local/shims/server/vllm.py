@@ -47,10 +47,12 @@ def run(given: argparse.Namespace, installed: Stack) -> int:
     logs.vllm(f"vLLM API server version {installed.vllm}")
     logs.vllm(f"non-default args: {{'model': {given.model!r}}}", place="utils.py:233")
     held = take_memory(knobs.oom_mib)
+    from local.shims.server.loading import load
+
     try:
         if knobs.crash_on_start:
             raise ToolError("RuntimeError", knobs.crash_on_start)
-        loaded = _load(given, installed)
+        loaded = load(given, installed, devices, knobs)
     except ToolError as error:
         logs.traceback(error, "vllm/v1/engine/core.py:699 in run_engine_core")
         failed = ToolError("RuntimeError", "Engine core initialization failed. See root cause above.")
@@ -61,12 +63,6 @@ def run(given: argparse.Namespace, installed: Stack) -> int:
     serve(given, installed, loaded, knobs, devices)
     del held
     return 0
-
-
-def _load(given: argparse.Namespace, installed: Stack) -> object:
-    from local.shims.server.loading import load
-
-    return load(given, installed, silicon(), faults())
 
 
 if __name__ == "__main__":
