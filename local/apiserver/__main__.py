@@ -22,7 +22,9 @@ from local.apiserver.store import HISTORY, Store
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.apiserver", description=__doc__)
-    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address to serve on; port 0 picks one")
+    parser.add_argument(
+        "--listen", required=True, metavar="HOST:PORT", help="address to serve on; port 0 picks one"
+    )
     parser.add_argument("--token", required=True, help="bearer token that may do everything")
     parser.add_argument("--crd", action="append", default=[], type=Path, metavar="FILE")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain")

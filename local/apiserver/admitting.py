@@ -39,13 +39,17 @@ def check_kind(call: Call, body: Any, kind: str = "", api_version: str = "") -> 
     resource = call.resource
     kind, api_version = kind or resource.kind, api_version or resource.api_version
     if not isinstance(body, dict):
-        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind")
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
+        )
     got_version, got_kind = body.get("apiVersion") or api_version, body.get("kind") or kind
     if (got_version, got_kind) == (api_version, kind):
         return {**body, "apiVersion": api_version, "kind": kind}
     prefix = f'{got_kind} in version "{got_version.rpartition("/")[2]}" cannot be handled as a {kind}: '
     registered = any(
-        (r.api_version, r.kind) == (got_version, got_kind) for r in call.cluster.registry.all() if not r.custom
+        (r.api_version, r.kind) == (got_version, got_kind)
+        for r in call.cluster.registry.all()
+        if not r.custom
     )
     if resource.custom:
         text = f"the API version in the data ({got_version}) does not match the expected API version ({api_version})"
@@ -65,7 +69,9 @@ def read_object(call: Call, body: Any, answer: Answer) -> Object:
     resource = call.resource
     obj = check_kind(call, body)
     if not isinstance(obj.get("metadata", {}), dict):
-        raise bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled: metadata is no object')
+        raise bad_request(
+            f'{resource.kind} in version "{resource.version}" cannot be handled: metadata is no object'
+        )
     if resource.custom:
         pruned = prune(obj, resource.schema)
         meta = decode(obj.get("metadata") or {}, definition("V1ObjectMeta"), resource.kind, resource.version)
@@ -110,10 +116,14 @@ def check_namespace(call: Call, obj: Object) -> None:
     meta = obj["metadata"]
     if not call.resource.namespaced:
         if meta.pop("namespace", ""):
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
         return
     if meta.get("namespace") not in (None, "", call.target.namespace):
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
     meta["namespace"] = call.target.namespace
 
 

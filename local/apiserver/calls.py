@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from local.apiserver.errors import Object, bad_request
+from local.apiserver.errors import bad_request
 from local.apiserver.resources import Registry, Resource
 from local.apiserver.store import Collection, Store, key_of
 
@@ -51,7 +51,11 @@ def parse_path(path: str) -> Target | None:
     else:
         return None
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2 and not (len(rest) == 3 and rest[2] in ("status", "finalize")):
+    if (
+        rest[0] == "namespaces"
+        and len(rest) > 2
+        and not (len(rest) == 3 and rest[2] in ("status", "finalize"))
+    ):
         namespace, rest = rest[1], rest[2:]
     if len(rest) > 3:
         return Target(group, version, rest[0], namespace, rest[1], "/".join(rest[2:]))

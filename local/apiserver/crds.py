@@ -22,7 +22,10 @@ def resources_of(definition: Object) -> list[Resource]:
         if not version.get("served"):
             continue
         subresources = version.get("subresources") or {}
-        fields = {f["jsonPath"].lstrip("."): f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()}
+        fields = {
+            f["jsonPath"].lstrip("."): f["jsonPath"].lstrip(".")
+            for f in version.get("selectableFields") or ()
+        }
         found.append(
             Resource(
                 group=spec["group"],
@@ -120,6 +123,8 @@ def read_definitions(path: Path) -> list[Object]:
             if document is None:
                 continue
             if not isinstance(document, dict) or document.get("kind") != "CustomResourceDefinition":
-                raise ValueError(f"{path}: holds something else than a CustomResourceDefinition; leave it out")
+                raise ValueError(
+                    f"{path}: holds something else than a CustomResourceDefinition; leave it out"
+                )
             found.append(document)
     return found

@@ -108,7 +108,7 @@ def _pod(pod: Object) -> None:
 
 
 def _tolerates(toleration: Object, key: str) -> bool:
-    return toleration.get("effect", "NoExecute") == "NoExecute" and toleration.get("key", key) == key
+    return toleration.get("effect") in (None, "", "NoExecute") and toleration.get("key") in (None, "", key)
 
 
 def qos_class(spec: Object) -> str:

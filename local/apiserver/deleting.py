@@ -89,11 +89,12 @@ def delete_object(call: Call, stored: Object, options: Object) -> Object:
 
 def _check_preconditions(call: Call, stored: Object, options: Object) -> None:
     wanted, meta = options.get("preconditions") or {}, stored["metadata"]
-    for field, label, where in (("uid", "UID", "UID"), ("resourceVersion", "ResourceVersion", "ResourceVersion")):
+    for field, label, where in (
+        ("uid", "UID", "UID"),
+        ("resourceVersion", "ResourceVersion", "ResourceVersion"),
+    ):
         if wanted.get(field) and wanted[field] != meta[field]:
-            text = (
-                f"Precondition failed: {label} in precondition: {wanted[field]}, {where} in object meta: {meta[field]}"
-            )
+            text = f"Precondition failed: {label} in precondition: {wanted[field]}, {where} in object meta: {meta[field]}"
             raise conflict(call.resource.subject(meta["name"]), text)
 
 
@@ -119,6 +120,3 @@ def delete_collection(call: Call) -> Answer:
         if stored is not None:
             delete_object(call, stored, options)
     return Answer(listed)
-
-
-

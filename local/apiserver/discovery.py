@@ -63,7 +63,11 @@ def _entry(resource: Resource) -> Object:
 
 
 def _sub_entry(resource: Resource, sub: str) -> Object:
-    entry: Object = {"name": f"{resource.plural}/{sub}", "singularName": "", "namespaced": resource.namespaced}
+    entry: Object = {
+        "name": f"{resource.plural}/{sub}",
+        "singularName": "",
+        "namespaced": resource.namespaced,
+    }
     if sub not in _SUB:
         return {**entry, "kind": resource.kind, "verbs": ["get", "patch", "update"]}
     kind, group, version, verbs = _SUB[sub]

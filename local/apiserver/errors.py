@@ -1,7 +1,7 @@
 """`Status` errors, worded as a real API server words them (k8s.io/apimachinery, api/errors).
 
-    ApiError                 carries the HTTP code and becomes a `Status` object
-    FieldError               one finding of a validation; several make one `Invalid`
+ApiError                 carries the HTTP code and becomes a `Status` object
+FieldError               one finding of a validation; several make one `Invalid`
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ def invalid(subject: Subject, errors: Sequence[FieldError]) -> ApiError:
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     details = subject.details(subject.kind)
     details["causes"] = [{"reason": e.type, "message": e.text, "field": e.path} for e in errors]
-    return ApiError(
-        422, "Invalid", f'{subject.qualified_kind} "{subject.name}" is invalid: {text}', details
-    )
+    return ApiError(422, "Invalid", f'{subject.qualified_kind} "{subject.name}" is invalid: {text}', details)
 
 
 def bad_request(message: str) -> ApiError:

@@ -8,6 +8,7 @@ import itertools
 from local.apiserver.calls import Call
 from local.apiserver.defaults import qos_class
 from local.apiserver.errors import Object, forbidden, invalid, invalid_value
+from local.apiserver.schemas import fill_defaults
 
 SERVICE_NETWORK = ipaddress.ip_network("10.96.0.0/16")
 _SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -35,6 +36,7 @@ def prepare_create(call: Call, obj: Object) -> None:
     elif "status" in call.resource.subresources:
         if call.resource.custom:
             obj.pop("status", None)
+            fill_defaults(obj, call.resource.schema)  # a status may have a default of its own
         else:
             obj["status"] = {}
 

@@ -56,7 +56,8 @@ def requested_revision(call: Call) -> int | None:
         return None
     if not text.isdigit():
         raise bad_request(
-            "resourceVersion: " + invalid_value("", text, f'strconv.ParseUint: parsing "{text}": invalid syntax').text
+            "resourceVersion: "
+            + invalid_value("", text, f'strconv.ParseUint: parsing "{text}": invalid syntax').text
         )
     revision, current = int(text), call.cluster.store.revision
     if revision > current:

@@ -70,7 +70,9 @@ class _Decoder:
             if not isinstance(value, list):
                 raise self.refuse(value, model, path, "[]" + _GO.get(items(schema).get("type", ""), "struct"))
             inner = items(schema)
-            return [self.decode(v, inner, f"{path}[{i}]", model) for i, v in enumerate(value) if v is not None]
+            return [
+                self.decode(v, inner, f"{path}[{i}]", model) for i, v in enumerate(value) if v is not None
+            ]
         return self._scalar(value, kind, path, model)
 
     def _scalar(self, value: Any, kind: str | None, path: str, model: str) -> Any:
@@ -153,7 +155,9 @@ def prune(value: Object, schema: Object) -> Decoded:
                 result[name] = walk(entry, below, where) if below else entry
         return result
 
-    return Decoded(walk(value, {**schema, "properties": {**schema.get("properties", {}), **_EMBEDDED}}, ""), unknown)
+    return Decoded(
+        walk(value, {**schema, "properties": {**schema.get("properties", {}), **_EMBEDDED}}, ""), unknown
+    )
 
 
 _EMBEDDED: Object = {"apiVersion": {}, "kind": {}, "metadata": {PRESERVE: True}}

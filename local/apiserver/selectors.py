@@ -142,7 +142,9 @@ def select_labels(selector: Object | None, labels: Mapping[str, str]) -> bool:
     if any(labels.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
         return False
     return all(
-        Requirement(e["key"], operators.get(e["operator"], "in"), frozenset(e.get("values") or ())).holds(labels)
+        Requirement(e["key"], operators.get(e["operator"], "in"), frozenset(e.get("values") or ())).holds(
+            labels
+        )
         for e in selector.get("matchExpressions") or ()
     )
 

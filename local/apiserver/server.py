@@ -5,11 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import aiohttp
 from aiohttp import web
 
-from local.apiserver import discovery
+from local.apiserver import discovery, openapi
 from local.apiserver.admitting import Answer
 from local.apiserver.calls import Call, Cluster, Target, now, parse_path
 from local.apiserver.crds import after_write
@@ -22,9 +24,11 @@ from local.apiserver.errors import (
     method_not_allowed,
     no_such_resource,
 )
+from local.apiserver.proxying import serve_exec, stream_log
 from local.apiserver.reading import get, list_objects
 from local.apiserver.resources import Resource
 from local.apiserver.subresources import serve
+from local.apiserver.tables import in_form, wanted_form
 from local.apiserver.watching import Watch
 from local.apiserver.writing import create, patch, replace
 
@@ -46,6 +50,16 @@ def is_watch(request: web.Request) -> bool:
     return request.query.get("watch", "").lower() in ("1", "true")
 
 
+_SESSION = web.AppKey("kubelets", aiohttp.ClientSession)
+
+
+async def _kubelet_session(app: web.Application) -> AsyncIterator[None]:
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        app[_SESSION] = session
+        yield
+
+
 @dataclass
 class Server:
     """The web application over one cluster; `token` is the one that may do everything."""
@@ -55,6 +69,7 @@ class Server:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
+        app.cleanup_ctx.append(_kubelet_session)
         app.router.add_route("*", "/{tail:.*}", self.handle)
         return app
 
@@ -107,6 +122,14 @@ class Server:
             found = discovery.resources(registry, parts[1], parts[2])
         elif parts[0] == "api" and len(parts) == 2:
             found = discovery.resources(registry, "", parts[1])
+        elif path == "/openapi/v2":
+            wanted_form(request.headers.get("Accept", ""))
+            found = openapi.legacy()
+        elif path == "/openapi/v3":
+            found = openapi.index(registry)
+        elif path.startswith("/openapi/v3/api"):
+            group = "/".join(parts[3:-1])
+            found = openapi.document(registry, group, parts[-1])
         else:
             target = parse_path(path)
             if target is not None and registry.of_version(target.group, target.version):
@@ -137,9 +160,14 @@ class Server:
             request.headers.get("Content-Type", ""),
             await request.read(),
         )
+        form = wanted_form(request.headers.get("Accept", "")) if target.subresource != "log" else ""
         if verb == "watch":
-            return await self._watch(request, call)
-        return self._answer(request, self._perform(call, request.method, verb))
+            return await self._watch(request, call, form)
+        if target.subresource == "log" and verb == "get":
+            return await stream_log(request, call, request.app[_SESSION])
+        if target.subresource == "exec" and request.method in ("GET", "POST"):
+            return await serve_exec(request, call, request.app[_SESSION])
+        return self._answer(call, self._perform(call, request.method, verb), form)
 
     def _perform(self, call: Call, method: str, verb: str) -> Answer:
         target, resource = call.target, call.resource
@@ -164,14 +192,22 @@ class Server:
         after_write(call)
         return answer
 
-    def _answer(self, request: web.Request, answer: Answer) -> web.Response:
-        response = web.json_response(answer.body, status=answer.code)
+    def _answer(self, call: Call, answer: Answer, form: str) -> web.Response:
+        include = call.query.get("includeObject", "Metadata")
+        body = in_form(call.resource, answer.body, form, include)
+        response = web.json_response(body, status=answer.code)
         for text in answer.warnings:
             response.headers.add("Warning", '299 - "' + text.replace('"', '\\"') + '"')
         return response
 
-    async def _watch(self, request: web.Request, call: Call) -> web.StreamResponse:
-        watch = Watch(call, lambda obj: obj)
+    async def _watch(self, request: web.Request, call: Call, form: str) -> web.StreamResponse:
+        headings = iter([True])  # a Table's columns come with the first event only
+        include = call.query.get("includeObject", "Metadata")
+
+        def show(obj: Object) -> Object:
+            return in_form(call.resource, obj, form, include, next(headings, False)) if form else obj
+
+        watch = Watch(call, show)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         lines = watch.lines()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from local.apiserver.calls import Call
 from local.apiserver.errors import ApiError, FieldError, Object, forbidden_field, internal, invalid
@@ -56,7 +56,9 @@ class Watch:
         collection = call.collection
         send_initial = call.query.get("sendInitialEvents")
         if _is_true(send_initial) or (send_initial is None and not revision):
-            self._first = [self._event("ADDED", o) for _, o in collection.scan(call.namespace) if self._wants(o)]
+            self._first = [
+                self._event("ADDED", o) for _, o in collection.scan(call.namespace) if self._wants(o)
+            ]
             if _is_true(send_initial):
                 self._first.append(self._bookmark({INITIAL_END: "true"}))
         elif revision:
@@ -98,7 +100,7 @@ class Watch:
     def close(self) -> None:
         self._subscription.close()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """Chunks of JSON lines; changes that come together go out together."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._seconds

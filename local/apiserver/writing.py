@@ -88,7 +88,9 @@ def _create(call: Call, obj: Object, applied: Object | None) -> Object:
         meta["name"] = generate_name(prefix)
     prepare_create(call, obj)
     if applied is None:
-        track_update(None, obj, schema_of(resource), Manager(call.manager, "Update", resource.api_version), now())
+        track_update(
+            None, obj, schema_of(resource), Manager(call.manager, "Update", resource.api_version), now()
+        )
     stored = to_stored(resource, obj)
     if not call.dry_run:
         stored = call.cluster.store.put(resource.storage, stored)

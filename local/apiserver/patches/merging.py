@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonpatch  # type: ignore[import-untyped]
+import jsonpatch
 
 from local.apiserver.errors import ApiError, Object
 

@@ -69,7 +69,9 @@ def read_entries(obj: Object) -> list[Entry]:
             entry.get("apiVersion", ""),
             entry.get("subresource", ""),
         )
-        found.append(Entry(manager, frozenset(from_fields(entry.get("fieldsV1") or {})), entry.get("time", "")))
+        found.append(
+            Entry(manager, frozenset(from_fields(entry.get("fieldsV1") or {})), entry.get("time", ""))
+        )
     return found
 
 
@@ -87,7 +89,7 @@ def owned_fields(obj: Object, schema: Object) -> FieldSet:
 
 
 def _is_never_owned(path: Path) -> bool:
-    return path in _NEVER_OWNED or path[:2] in _NEVER_OWNED and path[:1] == ("f:metadata",)
+    return path in _NEVER_OWNED or (path[:2] in _NEVER_OWNED and path[:1] == ("f:metadata",))
 
 
 def track_update(old: Object | None, new: Object, schema: Object, manager: Manager, now: str) -> None:
@@ -105,7 +107,9 @@ def track_update(old: Object | None, new: Object, schema: Object, manager: Manag
     for entry in read_entries(old) if old else []:
         if entry.manager.key() == manager.key():
             fields = frozenset((entry.fields - removed) | changed)
-            mine = replace(entry, fields=fields, time=now if changed or fields != entry.fields else entry.time)
+            mine = replace(
+                entry, fields=fields, time=now if changed or fields != entry.fields else entry.time
+            )
             entries.append(mine)
         else:
             entries.append(replace(entry, fields=entry.fields - removed - changed))

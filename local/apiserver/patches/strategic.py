@@ -39,9 +39,10 @@ def strategic_merge(target: Any, patch: Object, schema: Object) -> Object:
     for name, order in patch.items():
         if name.startswith(_ORDER):
             field = name.removeprefix(_ORDER)
-            below = child(schema, field) or {}
+            key = (child(schema, field) or {}).get("x-kubernetes-patch-merge-key")
             if isinstance(result.get(field), list):
-                result[field] = _ordered(result[field], order, below.get("x-kubernetes-patch-merge-key"))
+                before = target.get(field) if isinstance(target, dict) else None
+                result[field] = _arrange(result[field], order, before or [], key)
     return result
 
 
@@ -72,15 +73,23 @@ def _merge_list(old: list[Any], new: list[Any], key: str, schema: Object) -> lis
             result.append(strategic_merge({}, entry, schema))
         else:
             result[at] = strategic_merge(result[at], entry, schema)
-    return result
+    return _arrange(result, new, old, key)
 
 
-def _ordered(values: list[Any], order: list[Any], key: str | None) -> list[Any]:
-    """`values` with those that `order` names in its order; others keep their place relative to the end."""
+def _arrange(values: list[Any], order: list[Any], before: list[Any], key: str | None) -> list[Any]:
+    """`values` in the order of a real server: those that `order` names in its order, and each of the others before
+    the first of them that it preceded (strategicpatch's mergeSortedSlice)."""
 
     def identity(value: Any) -> Any:
         return value.get(key) if key and isinstance(value, dict) else value
 
-    wanted = [identity(v) for v in order]
-    named = sorted((v for v in values if identity(v) in wanted), key=lambda v: wanted.index(identity(v)))
-    return named + [v for v in values if identity(v) not in wanted]
+    wanted, original = [identity(v) for v in order], [identity(v) for v in before]
+    named = [v for v in values if identity(v) in wanted]
+    named.sort(key=lambda v: wanted.index(identity(v)))
+    others = [v for v in values if identity(v) not in wanted]
+    result: list[Any] = []
+    while named and others:
+        other, one = identity(others[0]), identity(named[0])
+        first = other in original and one in original and original.index(other) < original.index(one)
+        result.append((others if first else named).pop(0))
+    return result + named + others
