@@ -35,6 +35,14 @@ def arguments() -> argparse.ArgumentParser:
             help="use this control plane instead of the local API server (default: TRAINYARD_KUBECONFIG)",
         )
         up.add_argument("--pod-cidr", default="", help="address range of pods (default: 127.64.0.0/12)")
+        up.add_argument(
+            "--dags",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="a folder of DAGs besides our own",
+        )
         up.add_argument("--foreground", action="store_true", help="stay, and stop everything on Ctrl-C")
     down = add("down", "stop everything, also what a killed supervisor left behind")
     down.add_argument("--wipe", action="store_true", help="and delete all state")
@@ -54,8 +62,9 @@ def main() -> int:
         match given.command:
             case "up" | "supervise":
                 kubeconfig = Path(given.kubeconfig).expanduser().resolve() if given.kubeconfig else None
+                dags = tuple(folder.expanduser().resolve() for folder in given.dags)
                 only = tuple(filter(None, given.only.split(",")))
-                request = Request(home, only, kubeconfig, given.pod_cidr)
+                request = Request(home, only, kubeconfig, given.pod_cidr, dags)
                 if given.command == "supervise":
                     return commands.supervise(request)
                 return commands.up_in_foreground(request) if given.foreground else commands.up(request)

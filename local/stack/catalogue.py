@@ -7,7 +7,7 @@ from typing import Any
 
 from .service import Part
 from .services.airflow import airflow
-from .services.cluster import control_plane, nodes
+from .services.cluster import control_plane, gateway_is_programmed, nodes
 from .services.gateway import gateway
 from .services.hub import hub
 from .services.postgres import postgres
@@ -24,6 +24,7 @@ def parts(setting: Setting, environment: Mapping[str, str]) -> tuple[Part, ...]:
         *control_plane(setting),
         *nodes(setting),
         gateway(setting),
+        gateway_is_programmed(setting),
         hub(setting),
         *airflow(setting, dict(environment)),
     )

@@ -41,7 +41,8 @@ class Progress:
             if now != self.seen.get(name):
                 self.seen[name] = now
                 if now in ("ready", "done"):
-                    self.say(f"  {name:<18} {now:<6} {unit['seconds']:5.1f} s  {unit['address']}".rstrip())
+                    words = unit["address"] or unit["remark"]
+                    self.say(f"  {name:<18} {now:<6} {unit['seconds']:5.1f} s  {words}".rstrip())
                 elif now in ("restarting", "failed"):
                     self.say(f"  {name:<18} {now}, see {unit['log']}")
 
@@ -56,6 +57,7 @@ def up(request: Request) -> int:
         command += ["--only", ",".join(request.only)] if request.only else []
         command += ["--kubeconfig", str(request.kubeconfig)] if request.kubeconfig else []
         command += ["--pod-cidr", request.pod_cidr] if request.pod_cidr else []
+        command += [word for folder in request.more_dags for word in ("--dags", str(folder))]
         home.state_file.unlink(missing_ok=True)
         with home.log("supervisor").open("ab") as log:
             process = subprocess.Popen(
@@ -159,9 +161,8 @@ def down(home: Home, *, wipe: bool = False) -> int:
         deadline = time.monotonic() + STOP_SECONDS
         while supervisor_pid(home) == pid and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        if supervisor_pid(home) == pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with suppress(psutil.Error):
+            leftovers.end([psutil.Process(pid)])  # it lets go of the home shortly before its end
     ended = leftovers.sweep(home)
     if ended:
         say(f"ended {ended} processes that were left")

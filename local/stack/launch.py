@@ -32,6 +32,7 @@ class Request:
     only: tuple[str, ...] = ()
     kubeconfig: Path | None = None
     pod_cidr: str = ""
+    more_dags: tuple[Path, ...] = ()
 
 
 class AlreadyRunning(Exception):
@@ -97,6 +98,7 @@ def prepare(request: Request) -> Setting:
         else f"https://{ports.HOST}:{chosen['apiserver']}",
         own_control_plane=request.kubeconfig is None,
         pod_cidr=request.pod_cidr,
+        more_dags=request.more_dags,
     )
     write_private(home.env_file, environment.render(environment.for_clients(setting, os.environ)))
     write_private(home.pod_identity_file, environment.render(environment.for_pods(setting)))

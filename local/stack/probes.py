@@ -12,7 +12,7 @@ from typing import Any
 
 from .service import Probe
 
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 20.0
 
 
 def _fetch(

@@ -39,7 +39,8 @@ class Step:
     """
 
     name: str
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Awaitable[str | None]]
+    """May return a remark."""
     needs: tuple[str, ...] = ()
     ready_seconds: float = 120.0
 

@@ -41,6 +41,7 @@ class Unit:
     pid: int | None = None
     restarts: int = 0
     seconds: float = 0.0
+    remark: str = ""
     process: asyncio.subprocess.Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,13 +138,13 @@ class Supervisor:
         begun = time.monotonic()
         self._update(unit, "starting")
         try:
-            await asyncio.wait_for(step.run(), step.ready_seconds)
+            remark = await asyncio.wait_for(step.run(), step.ready_seconds)
         except Exception as error:
             unit.state = "failed"
             raise StartFailed(self._explain(unit, str(error) or repr(error))) from error
         unit.seconds = time.monotonic() - begun
         unit.ready.set()
-        self._update(unit, "done")
+        self._update(unit, "done", remark=remark or "")
 
     async def _live(self, unit: Unit, service: Service) -> int:
         """Start once and wait for the end; returns the exit status.
@@ -251,6 +252,7 @@ class Supervisor:
                     "log": str(self.home.log(name)),
                     "restarts": unit.restarts,
                     "seconds": round(unit.seconds, 2),
+                    "remark": unit.remark,
                     "address": unit.part.address if isinstance(unit.part, Service) else "",
                 }
                 for name, unit in self.units.items()

@@ -88,7 +88,7 @@ def main() -> None:
                 if not path.exists():
                     raise SystemExit(
                         f"{user.pw_name} cannot reach {path}, and this kernel allows no user namespaces: "
-                        "keep checkout and --home where all may enter, /opt for example, or be an ordinary user"
+                        "keep checkout and --home where all may enter (/opt, say), or be an ordinary user"
                     )
     os.chdir(options.folder or "/")
     os.execv(options.command[0], options.command)

@@ -55,6 +55,7 @@ def environment(setting: Setting) -> dict[str, str]:
             "task_instance_heartbeat_timeout": 60,
         },
         "dag_processor": {
+            "dag_bundle_config_list": json.dumps(bundles(setting)),
             "refresh_interval": 10,
             "min_file_process_interval": 60,  # a changed file is read at once, all the same
         },
@@ -81,6 +82,21 @@ def environment(setting: Setting) -> dict[str, str]:
         for name, value in options.items()
     }
     return {"AIRFLOW_HOME": str(home), **settings, **connections(setting)}
+
+
+def bundles(setting: Setting) -> list[dict[str, object]]:
+    """The repository's DAGs under Airflow's own name for them, and the other folders under theirs."""
+    folders: dict[str, dict[str, object]] = {"dags-folder": {}} | {
+        folder.name: {"path": str(folder)} for folder in setting.more_dags
+    }
+    return [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {**options, "refresh_interval": 10},
+        }
+        for name, options in folders.items()
+    ]
 
 
 def connections(setting: Setting) -> dict[str, str]:
@@ -114,7 +130,7 @@ def airflow(setting: Setting, environment: dict[str, str]) -> tuple[Part, ...]:
         Service(
             "airflow-api",
             module("airflow", "api-server", "--host", HOST, "--port", port, "--workers", "1"),
-            ready=probes.http(f"{setting.url('airflow')}/api/v2/version"),
+            ready=probes.http(f"{setting.url('airflow')}/execution/health"),
             needs=("airflow-db",),
             address=setting.url("airflow"),
         ),
@@ -200,11 +216,8 @@ async def migrate(setting: Setting, environment: dict[str, str]) -> None:
     done.touch()
 
 
-async def dags_are_read(setting: Setting) -> None:
-    """Wait until every file in `dags/` has been read, well or not.
-
-    A file that cannot be imported stops the start: raises StepFailed with Airflow's words.
-    """
+async def dags_are_read(setting: Setting) -> str:
+    """Wait until every file in `dags/` has been read, well or not; says which ones cannot be imported."""
     files = {
         path.name
         for path in (setting.repository / "dags").glob("*.py")
@@ -216,13 +229,13 @@ async def dags_are_read(setting: Setting) -> None:
     token = json.loads(body or b"{}").get("access_token", "")
     while True:
         _, body = await probes.fetch(f"{base}/api/v2/importErrors?limit=100", token=token)
-        errors = json.loads(body or b"{}").get("import_errors", [])
-        if broken := [error for error in errors if Path(error["filename"]).name in files]:
-            raise StepFailed("\n".join(f"{error['filename']}: {error['stack_trace']}" for error in broken))
+        broken = {
+            Path(error["filename"]).name for error in json.loads(body or b"{}").get("import_errors", [])
+        }
         _, body = await probes.fetch(f"{base}/api/v2/dags?limit=100", token=token)
         read = {
             Path(dag["fileloc"]).name for dag in json.loads(body or b"{}").get("dags", []) if dag["fileloc"]
         }
-        if files <= read:
-            return
+        if files <= read | broken:
+            return f"cannot be imported: {', '.join(sorted(broken))}" if broken else ""
         await asyncio.sleep(0.3)

@@ -98,6 +98,18 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
     )
 
 
+def gateway_is_programmed(setting: Setting) -> Step:
+    """Done when the Gateway API implementation has taken the Gateway: answering is not enough."""
+
+    async def wait() -> None:
+        condition = ("wait", "--for=condition=Programmed", "--timeout=60s")
+        code, output = await kubectl(setting, *condition, "-n", "trainyard-serving", "gateway/trainyard")
+        if code:
+            raise StepFailed(f"the Gateway was not programmed:\n{output}")
+
+    return Step("gateway-route", wait, needs=("gateway",))
+
+
 def kubeconfig(setting: Setting, files: Certificates) -> str:
     """Everything inline but the authority's file, which clients read by path."""
     return f"""apiVersion: v1
@@ -129,7 +141,7 @@ async def apply(setting: Setting) -> None:
     (folder / "kustomization.yaml").write_text(overlay(base, setting.ports["gateway"]))
     for attempt in range(1, APPLY_ATTEMPTS + 1):
         code, output = await kubectl(
-            setting, "apply", "--server-side", "--force-conflicts", "-k", str(folder)
+            setting, "apply", "--validate=false", "--server-side", "--force-conflicts", "-k", str(folder)
         )
         if code == 0:
             return

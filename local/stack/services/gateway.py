@@ -24,6 +24,7 @@ def gateway(setting: Setting) -> Service:
             "--entrypoints.web.transport.respondingtimeouts.readtimeout=0",
             "--ping=true",
             "--log.level=INFO",
+            "--log.nocolor=true",
             "--accesslog=true",
             f"--accesslog.filepath={log}",
             "--accesslog.format=json",

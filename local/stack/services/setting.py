@@ -39,6 +39,8 @@ class Setting:
     own_control_plane: bool = True
     """False when `--kubeconfig` names another one."""
     pod_cidr: str = ""
+    more_dags: tuple[Path, ...] = ()
+    """Folders of DAGs besides the repository's own."""
     repository: Path = REPOSITORY
 
     def url(self, name: str) -> str:
