@@ -14,72 +14,15 @@ from pathlib import Path
 from typing import Any
 
 TOKEN = re.compile(r"\s*\S{1,12}|\s+$")
-WORDS = [
-    "the",
-    "a",
-    "this",
-    "that",
-    "each",
-    "some",
-    "train",
-    "yard",
-    "signal",
-    "track",
-    "engine",
-    "coal",
-    "steam",
-    "rail",
-    "bridge",
-    "river",
-    "valley",
-    "morning",
-    "evening",
-    "light",
-    "small",
-    "large",
-    "early",
-    "late",
-    "slow",
-    "fast",
-    "bright",
-    "quiet",
-    "open",
-    "closed",
-    "north",
-    "south",
-    "east",
-    "west",
-    "goes",
-    "comes",
-    "waits",
-    "turns",
-    "carries",
-    "brings",
-    "leaves",
-    "finds",
-    "keeps",
-    "holds",
-    "makes",
-    "takes",
-    "gives",
-    "moves",
-    "stands",
-    "runs",
-    "and",
-    "or",
-    "but",
-    "while",
-    "because",
-    "before",
-    "after",
-    "over",
-    "under",
-    "near",
-    "through",
-    "along",
-    "across",
-    "between",
-]
+WORDS = re.findall(
+    r"\w+",
+    """
+    the a this that each some train yard signal track engine coal steam rail bridge river valley morning
+    evening light small large early late slow fast bright quiet open closed north south east west goes
+    comes waits turns carries brings leaves finds keeps holds makes takes gives moves stands runs and or
+    but while because before after over under near through along across between
+    """,
+)
 SAMPLE_BYTES = 1024 * 1024
 
 

@@ -1,0 +1,71 @@
+"""A Hub with one repository of two commits, in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+
+from local.checkpoints.checkpoint import write_checkpoint
+from local.hub.repository import publish
+
+TOKEN = "hf_valid"
+REPO = "acme/tiny"
+
+
+@dataclass
+class RunningHub:
+    root: Path
+    url: str
+    first: str
+    second: str
+    sources: tuple[Path, Path]
+
+    def api(self, token: str | bool = TOKEN) -> HfApi:
+        return HfApi(endpoint=self.url, token=token)
+
+    def fault(self, **content: Any) -> None:
+        (self.root / "faults.json").write_text(json.dumps(content))
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    base = tmp_path_factory.mktemp("hub")
+    root = base / "root"
+    one, two = (write_checkpoint(base / f"seed-{seed}", seed=seed) for seed in (1, 2))
+    (two / "extra" / "deep").mkdir(parents=True)
+    (two / "extra" / "deep" / "note.txt").write_text("deep")
+    first = publish(root, REPO, one, tag="v1", title="First")
+    second = publish(root, REPO, two, title="Second")
+    publish(root, REPO, one, branch="feature/x")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.hub", "--root", root, "--token", TOKEN],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    yield RunningHub(root, url, first, second, (one, two))
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+@pytest.fixture
+def hub(running: RunningHub) -> Iterator[RunningHub]:
+    """The Hub without faults, and with an access log of this test alone."""
+    (running.root / "access.jsonl").write_text("")
+    yield running
+    (running.root / "faults.json").unlink(missing_ok=True)
