@@ -37,7 +37,7 @@ class InstanceType:
             "node.kubernetes.io/instance-type": self.name,
             "karpenter.k8s.aws/instance-family": self.family,
             "karpenter.k8s.aws/instance-size": self.size,
-            "karpenter.k8s.aws/instance-category": self.family.rstrip("0123456789n"),
+            "karpenter.k8s.aws/instance-category": self.family.rstrip("n").rstrip("0123456789"),
             "karpenter.k8s.aws/instance-generation": "".join(c for c in self.family if c.isdigit()),
             "karpenter.k8s.aws/instance-cpu": str(self.vcpus),
             "karpenter.k8s.aws/instance-memory": str(self.memory * 1024),
