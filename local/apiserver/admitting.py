@@ -52,7 +52,8 @@ def check_kind(call: Call, body: Any, kind: str = "", api_version: str = "") -> 
         if not r.custom
     )
     if resource.custom:
-        text = f"the API version in the data ({got_version}) does not match the expected API version ({api_version})"
+        text = f"the API version in the data ({got_version}) does not match the expected API version "
+        text += f"({api_version})"
         if got_version == api_version:
             text = f"the kind in the data ({got_kind}) does not match the expected kind ({kind})"
         raise bad_request(text)

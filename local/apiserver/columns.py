@@ -92,8 +92,9 @@ def _selector(obj: Object) -> str:
 
 
 def _pod_reason(pod: Object) -> str:
+    """The status word of a pod: what its phase, its init containers and then its containers say."""
     status = pod.get("status") or {}
-    reason: str = status.get("reason") or status.get("phase") or "Unknown"
+    reason = status.get("reason") or status.get("phase") or "Unknown"
     for i, init in enumerate(status.get("initContainerStatuses") or ()):
         state = init.get("state") or {}
         if (state.get("terminated") or {"exitCode": 1}).get("exitCode") == 0:
@@ -103,7 +104,7 @@ def _pod_reason(pod: Object) -> str:
             return "Init:" + (ended.get("reason") or f"ExitCode:{ended.get('exitCode', 0)}")
         waiting = (state.get("waiting") or {}).get("reason")
         if waiting and waiting != "PodInitializing":
-            return "Init:" + waiting
+            return f"Init:{waiting}"
         return f"Init:{i}/{len(pod['spec'].get('initContainers') or ())}"
     running = False
     for container in reversed(status.get("containerStatuses") or ()):

@@ -1,4 +1,4 @@
-"""Values that the API server fills in for built-in kinds (pkg/apis/*/v1/defaults.go and the default admission)."""
+"""Values that the API server fills in for built-in kinds (pkg/apis/*/v1/defaults.go, default admission)."""
 
 from __future__ import annotations
 

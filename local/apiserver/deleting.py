@@ -89,12 +89,10 @@ def delete_object(call: Call, stored: Object, options: Object) -> Object:
 
 def _check_preconditions(call: Call, stored: Object, options: Object) -> None:
     wanted, meta = options.get("preconditions") or {}, stored["metadata"]
-    for field, label, where in (
-        ("uid", "UID", "UID"),
-        ("resourceVersion", "ResourceVersion", "ResourceVersion"),
-    ):
+    for field, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         if wanted.get(field) and wanted[field] != meta[field]:
-            text = f"Precondition failed: {label} in precondition: {wanted[field]}, {where} in object meta: {meta[field]}"
+            text = f"Precondition failed: {label} in precondition: {wanted[field]}, "
+            text += f"{label} in object meta: {meta[field]}"
             raise conflict(call.resource.subject(meta["name"]), text)
 
 

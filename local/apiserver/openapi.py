@@ -1,4 +1,4 @@
-"""OpenAPI documents: v3 per group and version, as kubectl reads them before it applies; v2 without definitions."""
+"""OpenAPI documents: v3 per group and version, as kubectl reads them; v2 without definitions."""
 
 from __future__ import annotations
 
@@ -106,5 +106,5 @@ def document(registry: Registry, group: str, version: str) -> Object | None:
 
 
 def legacy() -> Object:
-    """The v2 document: no paths and no definitions; clients of this century read v3."""
+    """The v2 document: no paths and no definitions; current clients read v3."""
     return {"swagger": "2.0", "info": INFO, "paths": {}, "definitions": {}}

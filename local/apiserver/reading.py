@@ -96,8 +96,8 @@ def list_objects(call: Call) -> Object:
             entries = iter(call.collection.scan_at(call.namespace, revision))
         except ApiError as error:
             raise gone(
-                "The provided continue parameter is too old to display a consistent list result. You can start a "
-                "new list without the continue parameter."
+                "The provided continue parameter is too old to display a consistent list result. You can "
+                "start a new list without the continue parameter."
             ) from error
     else:
         entries = call.collection.scan(call.namespace)

@@ -256,7 +256,7 @@ class Registry:
 
 
 def version_rank(version: str) -> tuple[int, int, int]:
-    """Kubernetes' order of versions: v2 before v1 before v1beta2 before v1alpha1 (as a sort key, ascending)."""
+    """Kubernetes' order of versions: v2 before v1 before v1beta2 before v1alpha1, as a sort key."""
     for stage, word in ((1, "beta"), (0, "alpha")):
         head, found, tail = version.removeprefix("v").partition(word)
         if found and head.isdigit():

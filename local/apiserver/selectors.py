@@ -76,14 +76,15 @@ def _values(tokens: _Tokens) -> frozenset[str]:
 def _check(requirement: Requirement) -> Requirement:
     if not LABEL_KEY.fullmatch(requirement.key):
         raise bad_request(
-            f'unable to parse requirement: <nil>: Invalid value: "{requirement.key}": name part must consist '
-            "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+            f'unable to parse requirement: <nil>: Invalid value: "{requirement.key}": name part '
+            "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+            "alphanumeric character"
         )
     for value in requirement.values:
         if not LABEL_VALUE.fullmatch(value):
             raise bad_request(
-                f'unable to parse requirement: values[0][{requirement.key}]: Invalid value: "{value}": a valid '
-                "label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'"
+                f'unable to parse requirement: values[0][{requirement.key}]: Invalid value: "{value}": '
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'"
             )
     return requirement
 

@@ -111,7 +111,7 @@ def key_of(namespace: str, name: str) -> str:
 
 
 class Store:
-    """Collections by (group, plural). One process, one thread: a method that does not await is a transaction."""
+    """Collections by (group, plural). One thread: a method that does not await is a transaction."""
 
     def __init__(self, history: int = HISTORY) -> None:
         self.revision = 1

@@ -18,8 +18,6 @@ from local.apiserver.admitting import (
 )
 from local.apiserver.calls import Call, new_uid, now
 from local.apiserver.errors import (
-    ApiError,
-    FieldError,
     Object,
     Subject,
     already_exists,
@@ -104,11 +102,10 @@ def replace(call: Call) -> Answer:
     check_name(call, obj)
     check_namespace(call, obj)
     old = fetch(call)
-    if call.resource.custom or call.resource.storage in _VERSIONED:
-        if not obj["metadata"].get("resourceVersion"):
-            error = invalid_value("metadata.resourceVersion", "", "must be specified for an update")
-            error = FieldError(error.path, error.type, "Invalid value: 0: must be specified for an update")
-            raise invalid(call.resource.subject(call.target.name), [error])
+    versioned = call.resource.custom or call.resource.storage in _VERSIONED
+    if versioned and not obj["metadata"].get("resourceVersion"):
+        error = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(call.resource.subject(call.target.name), [error])
     answer.body = update(call, old, obj)
     return answer
 
@@ -274,6 +271,3 @@ def _apply(call: Call) -> Answer:
     obj["metadata"]["managedFields"] = managed
     answer.body = update(call, stored, obj, applied=True)
     return answer
-
-
-__all__ = ["ApiError", "apply_patch", "create", "is_finished", "patch", "replace", "update"]

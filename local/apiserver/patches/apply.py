@@ -1,4 +1,4 @@
-"""Server-side apply: merge an applied configuration, find conflicts, drop what its manager no longer applies."""
+"""Server-side apply: merge a configuration, find conflicts, drop what its manager no longer applies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Sets of fields as managedFields hold them (FieldsV1).
 
-A path is a tuple of elements: `f:name` a field, `k:{"name":"x"}` an item of a list by its keys, `v:"x"` an item of
-a set. A set of fields is a frozenset of paths.
+A path is a tuple of elements: `f:name` a field, `k:{"name":"x"}` an item of a list by its keys, `v:"x"` an
+item of a set. A set of fields is a frozenset of paths.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _DELETE, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
 
 
 def strategic_merge(target: Any, patch: Object, schema: Object) -> Object:
-    """A new object; `schema` says which lists merge by which key. ApiError 400 for items without their key."""
+    """A new object; `schema` says how lists merge. ApiError 400 for items without their key."""
     directive = patch.get("$patch")
     if directive == "replace":
         return {k: v for k, v in patch.items() if k != "$patch"}
@@ -77,8 +77,9 @@ def _merge_list(old: list[Any], new: list[Any], key: str, schema: Object) -> lis
 
 
 def _arrange(values: list[Any], order: list[Any], before: list[Any], key: str | None) -> list[Any]:
-    """`values` in the order of a real server: those that `order` names in its order, and each of the others before
-    the first of them that it preceded (strategicpatch's mergeSortedSlice)."""
+    """`values` as a real server orders them: those that `order` names in its order, and each of the others
+    before the first of them that it preceded (strategicpatch's mergeSortedSlice).
+    """
 
     def identity(value: Any) -> Any:
         return value.get(key) if key and isinstance(value, dict) else value
