@@ -1,7 +1,7 @@
 """A real S3 server for tests: SeaweedFS on loopback, started once a session.
 
-Use it as a pytest plugin (`pytest_plugins = ["tests.support.seaweed"]` in a top-level conftest) or import the fixtures
-into a conftest: `from tests.support.seaweed import bucket, s3_server`.
+Use it as a pytest plugin (`pytest_plugins = ["tests.support.seaweed"]` in a top-level conftest) or import the
+fixtures into a conftest: `from tests.support.seaweed import bucket, s3_server`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ACCESS_KEY, SECRET_KEY, REGION = "tests", "tests-secret-key", "us-east-1"
+BUCKET = "trainyard-tests"
 START_SECONDS = 40.0
 
 
@@ -43,21 +44,32 @@ class S3Server:
         }
 
     def client(self, **overrides: Any) -> Any:
-        from trainyard.store.objects import client
+        """A client; the one without overrides is shared, because making one takes a fifth of a second."""
+        return _client(self, **overrides) if overrides else _shared_client(self)
 
-        options: dict[str, Any] = {
-            "endpoint_url": self.endpoint,
-            "access_key_id": ACCESS_KEY,
-            "secret_access_key": SECRET_KEY,
-            "region": REGION,
-        }
-        return client(**{**options, **overrides})
+
+def _client(server: S3Server, **overrides: Any) -> Any:
+    from trainyard.store.objects import client
+
+    options: dict[str, Any] = {
+        "endpoint_url": server.endpoint,
+        "access_key_id": ACCESS_KEY,
+        "secret_access_key": SECRET_KEY,
+        "region": REGION,
+    }
+    return client(**{**options, **overrides})
+
+
+@cache
+def _shared_client(server: S3Server) -> Any:
+    return _client(server)
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, all below 55535.
 
-    SeaweedFS' parts dial each other at HTTP port + 10000 for gRPC whatever else is said, so both must be free.
+    SeaweedFS' parts dial each other at HTTP port + 10000 for gRPC whatever else is said, so both must be
+    free.
     """
     found: list[int] = []
     candidate = 20000 + os.getpid() * 13 % 20000
@@ -99,7 +111,7 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
         "master.telemetry": "false",
         "master.electionTimeout": "1s",
         "volume.port": volume,
-        "volume.max": 0,
+        "volume.max": 500,
         "volume.preStopSeconds": 0,
         "filer.port": filer,
         "filer.localSocket": folder / "filer.sock",
@@ -116,6 +128,8 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "HOME": str(folder),
+        # Every bucket gets volumes of its own, seven at once unless told: tests make many small buckets.
+        "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -154,13 +168,10 @@ def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes], log:
 
 def _write_something(endpoint: str) -> None:
     store = S3Server(endpoint).client(attempts=1)
-    try:
-        store.create_bucket(Bucket="ready")
-    except store.exceptions.BucketAlreadyExists:
-        pass
-    except store.exceptions.BucketAlreadyOwnedByYou:
-        pass
-    store.put_object(Bucket="ready", Key="ready", Body=b"ready")
+    with suppress(store.exceptions.BucketAlreadyExists, store.exceptions.BucketAlreadyOwnedByYou):
+        store.create_bucket(Bucket=BUCKET)
+    store.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
+    store.delete_object(Bucket=BUCKET, Key="ready")
 
 
 @pytest.fixture(scope="session")
@@ -170,8 +181,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def bucket(s3_server: S3Server) -> str:
-    """Name of a fresh, empty bucket."""
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    s3_server.client().create_bucket(Bucket=name)
-    return name
+def bucket(s3_server: S3Server) -> Iterator[str]:
+    """Name of an empty bucket. The same one for each test, emptied: a new one costs the server a second."""
+    yield BUCKET
+    store = s3_server.client()
+    listed = store.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+    if listed:
+        store.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": item["Key"]} for item in listed]})
+    for upload in store.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        store.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])

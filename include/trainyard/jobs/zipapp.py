@@ -24,6 +24,8 @@ DISTRIBUTIONS = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer
 # Of botocore's 100 MB of service descriptions: S3, STS (IRSA), and what every client reads.
 BOTOCORE_DATA = ("s3", "sts", "sso", "sso-oidc")
 OWN = ("__init__.py", "errors.py", "hub*.py", "jobs/*.py", "store/*.py")
+# They run in our own job image only, with Locust beside them.
+NOT_IN_ZIPAPP = ("loadtest.py", "warmup.py")
 MAIN = """import sys
 
 from trainyard.jobs.__main__ import main
@@ -52,7 +54,8 @@ def build(out: Path) -> str:
 
 def _own() -> dict[str, bytes]:
     package = Path(__file__).parents[1]
-    files = {path for pattern in OWN for path in package.glob(pattern)}
+    found = {path for pattern in OWN for path in package.glob(pattern)}
+    files = [path for path in found if path.name not in NOT_IN_ZIPAPP]
     return {f"trainyard/{path.relative_to(package).as_posix()}": path.read_bytes() for path in files}
 
 

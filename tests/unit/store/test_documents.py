@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainyard.errors import CorruptArtifact, PermanentError, TrainyardError
+from trainyard.store.bundles import BundleManifest, StagedResult
+from trainyard.store.channels import Channel
+from trainyard.store.documents import decode, encode, take
+from trainyard.store.leases import _Grant
+from trainyard.store.manifests import FileEntry, check_tree
+from trainyard.store.models import ModelManifest
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+DIGEST = "0" * 64
+
+
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_bytes_that_are_no_document_are_refused_never_a_crash(body: bytes) -> None:
+    with pytest.raises(TrainyardError):
+        decode(body, "x.json")
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5])
+def test_an_unknown_schema_is_refused(schema: object) -> None:
+    with pytest.raises(PermanentError, match="schema"):
+        decode(json.dumps({"schema": schema}).encode(), "x.json")
+
+
+@pytest.mark.parametrize("kind", [ModelManifest, BundleManifest, StagedResult, Channel, _Grant])
+@settings(max_examples=40)
+@given(document=st.dictionaries(st.sampled_from(["files", "repo", "kind", "token", "model", "x"]), JSON))
+def test_any_json_is_read_or_refused_but_never_crashes_a_reader(
+    kind: type, document: dict[str, object]
+) -> None:
+    try:
+        kind.from_json({**document, "schema": 1}, "x.json")  # type: ignore[attr-defined]
+    except CorruptArtifact:
+        pass
+
+
+def test_documents_come_back_as_they_were_written() -> None:
+    files = (FileEntry("a/b.json", 3, DIGEST), FileEntry("c", 0, DIGEST))
+    model = ModelManifest("org/name", "a" * 40, files, "2026-01-01T00:00:00Z", "http://hub")
+    bundle = BundleManifest(
+        "f1", files, {"tp": 4}, "optimum", {"neuronx-cc": "2.1"}, "trn2", "t", 1.5, None, True
+    )
+    staged = StagedResult("f1", "a1", files, 2.0, "logs/x")
+    for document in (model, bundle, staged):
+        assert type(document).from_json(decode(encode(document.to_json()), "x"), "x") == document
+
+
+def test_a_number_is_not_true_and_true_is_not_a_number() -> None:
+    for kind in (int, float):
+        with pytest.raises(CorruptArtifact):
+            take({"n": True}, "n", kind, "x")
+    with pytest.raises(CorruptArtifact):
+        take({"n": 1}, "n", bool, "x")
+
+
+@pytest.mark.parametrize("paths", [["a", "a"], ["a", "a/b"], ["a/b/c", "a"]])
+def test_files_that_cannot_lie_in_one_tree_are_refused(paths: list[str]) -> None:
+    with pytest.raises(CorruptArtifact):
+        check_tree([FileEntry(path, 1, DIGEST) for path in paths], "x")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"path": "../x"}, {"size": -1}, {"size": "3"}, {"sha256": "A" * 64}, {"path": "/x"}, {"sha256": None}],
+)
+def test_a_file_entry_that_lies_is_refused(broken: dict[str, object]) -> None:
+    good = {"path": "x", "size": 3, "sha256": DIGEST}
+    FileEntry.from_json(good, "m")
+    with pytest.raises(CorruptArtifact, match="m"):
+        FileEntry.from_json({**good, **broken}, "m")
