@@ -36,7 +36,8 @@ with DAG(
     default_args={"retries": 3, "retry_delay": timedelta(seconds=Settings().retry_seconds)},
 ) as dag:
     plan = PlanOperator(task_id="plan", doc_md="Validate, pin, check every rule; take the model's lease.").as_setup()
-    fetch = JobPodOperator(task_id="fetch_model", stage="fetch")
+    # What follows a setup must have Airflow's default rule; plan is never skipped, so it is the same here.
+    fetch = JobPodOperator(task_id="fetch_model", stage="fetch", trigger_rule="all_success")
     capacity = WatchOperator(task_id="check_capacity", stage="capacity")
     compile_ = JobPodOperator(task_id="compile", stage="compile")
     compile_node = WatchOperator(task_id="compile_node", stage="compile_node")

@@ -85,7 +85,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     }
     if engine.bakes_weights:
         inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
-    fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()
+    fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()[:40]
     return Plan(
         revision=revision,
         fingerprint=fingerprint,
