@@ -111,7 +111,9 @@ class Api:
         result["items"] = result.get("items") or []
         return result
 
-    async def create(self, resource: Resource, obj: Obj, sub: str | None = None, name: str | None = None) -> Obj:
+    async def create(
+        self, resource: Resource, obj: Obj, sub: str | None = None, name: str | None = None
+    ) -> Obj:
         namespace = obj["metadata"].get("namespace")
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
         return await self.request("POST", resource.path(namespace, name, sub), body=body)
@@ -131,7 +133,9 @@ class Api:
         kind: PatchKind = "merge",
         sub: str | None = None,
     ) -> Obj:
-        return await self.request("PATCH", resource.path(namespace, name, sub), body=patch, media=_MEDIA[kind])
+        return await self.request(
+            "PATCH", resource.path(namespace, name, sub), body=patch, media=_MEDIA[kind]
+        )
 
     async def delete(
         self,
@@ -155,7 +159,9 @@ class Api:
     async def watch(
         self, resource: Resource, namespace: str | None, version: str, seconds: int, **query: str
     ) -> AsyncIterator[Obj]:
-        """Yield watch events from `version` on until the server ends the watch; raises ApiError (410 = list again)."""
+        """Yield watch events from `version` on until the server ends the watch; raises ApiError (410 = list
+        again).
+        """
         params = {
             **query,
             "watch": "1",
@@ -178,7 +184,9 @@ class Api:
                         if event["type"] == "ERROR":
                             status = event["object"]
                             code = int(status.get("code", 500))
-                            raise ApiError(code, str(status.get("reason", "")), str(status.get("message", "")))
+                            raise ApiError(
+                                code, str(status.get("reason", "")), str(status.get("message", ""))
+                            )
                         yield event
 
 

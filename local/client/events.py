@@ -1,4 +1,6 @@
-"""Events as client-go's recorder writes them: the same event again raises its count instead of making another."""
+"""Events as client-go's recorder writes them: the same event again raises its count instead of making
+another.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ class Recorder:
         self._queue: asyncio.Queue[tuple[Obj, str, str, str, str]] = asyncio.Queue()
         self._seen: dict[tuple[str, ...], tuple[str, int, str]] = {}
 
-    def event(self, obj: Obj, kind: str, reason: str, message: str, *, host: str = "", field: str = "") -> None:
-        """Record `reason` (type `kind`: Normal or Warning) about `obj`; `field` such as spec.containers{main}."""
+    def event(
+        self, obj: Obj, kind: str, reason: str, message: str, *, host: str = "", field: str = ""
+    ) -> None:
+        """Record `reason` (type `kind`: Normal or Warning) about `obj`; `field` such as
+        spec.containers{main}.
+        """
         meta = obj["metadata"]
         involved = {
             "apiVersion": obj.get("apiVersion", "v1"),

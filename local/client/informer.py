@@ -1,6 +1,7 @@
 """List-watch caches: what the cluster looks like now, kept by one watch a resource.
 
-A controller that reads its own cache right after a write would see the past. Therefore a write's answer goes into the
+A controller that reads its own cache right after a write would see the past. Therefore a write's answer goes
+into the
 cache at once (`observe`, `forget`), and a watch event older than what is cached is dropped.
 """
 
@@ -190,11 +191,18 @@ class Cache:
     async def delete(
         self, resource: Resource, obj: Obj, *, grace: int | None = None, propagation: str | None = None
     ) -> None:
-        """Delete this very object (uid precondition); one that is gone already, or another's by now, is no error."""
+        """Delete this very object (uid precondition); one that is gone already, or another's by now, is no
+        error.
+        """
         meta = obj["metadata"]
         try:
             answer = await self.api.delete(
-                resource, meta.get("namespace"), meta["name"], uid=meta["uid"], grace=grace, propagation=propagation
+                resource,
+                meta.get("namespace"),
+                meta["name"],
+                uid=meta["uid"],
+                grace=grace,
+                propagation=propagation,
             )
         except ApiError as error:
             if error.not_found or error.conflict:

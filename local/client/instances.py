@@ -1,4 +1,6 @@
-"""Neuron instance types: chips, logical cores, vCPUs, memory (AWS's published figures; trn2 at its default LNC=2)."""
+"""Neuron instance types: chips, logical cores, vCPUs, memory (AWS's published figures; trn2 at its default
+LNC=2).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ NEURONCORE = "aws.amazon.com/neuroncore"
 
 @dataclass(frozen=True)
 class InstanceType:
-    """One EC2 instance type. `cores` are logical NeuronCores, `memory` is in GiB, `hourly` orders types by price."""
+    """One EC2 instance type. `cores` are logical NeuronCores, `memory` is in GiB, `hourly` orders types by
+    price.
+    """
 
     name: str
     chips: int
@@ -43,7 +47,9 @@ class InstanceType:
             "karpenter.k8s.aws/instance-memory": str(self.memory * 1024),
             "karpenter.k8s.aws/instance-accelerator-count": str(self.chips),
             "karpenter.k8s.aws/instance-accelerator-manufacturer": "aws",
-            "karpenter.k8s.aws/instance-accelerator-name": "inferentia" if self.family == "inf2" else "trainium",
+            "karpenter.k8s.aws/instance-accelerator-name": "inferentia"
+            if self.family == "inf2"
+            else "trainium",
             "kubernetes.io/arch": "amd64",
             "kubernetes.io/os": "linux",
         }

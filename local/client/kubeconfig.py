@@ -38,10 +38,14 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Cluster:
     cluster = _named(config, "clusters", str(chosen.get("cluster")), "cluster", path)
     user = _named(config, "users", str(chosen.get("user")), "user", path) if chosen.get("user") else {}
     if "exec" in user or "auth-provider" in user:
-        raise KubeconfigError(f"kubeconfig {path}: exec and auth-provider users are not supported; use a token")
+        raise KubeconfigError(
+            f"kubeconfig {path}: exec and auth-provider users are not supported; use a token"
+        )
     server = str(cluster.get("server", "")).rstrip("/")
     if not server.startswith(("http://", "https://")):
-        raise KubeconfigError(f"kubeconfig {path}: clusters[].cluster.server {server!r} is not an http(s) address")
+        raise KubeconfigError(
+            f"kubeconfig {path}: clusters[].cluster.server {server!r} is not an http(s) address"
+        )
     token = user.get("token")
     if not token and user.get("tokenFile"):
         token = Path(user["tokenFile"]).read_text(encoding="utf-8").strip()
@@ -59,10 +63,13 @@ def _named(config: dict[str, Any], section: str, name: str, field: str, path: Pa
 def _tls(cluster: dict[str, Any], user: dict[str, Any], base: Path) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if cluster.get("certificate-authority-data"):
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        context = ssl.create_default_context(
+            cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
+        )
     elif cluster.get("certificate-authority"):
         context = ssl.create_default_context(cafile=str(base / cluster["certificate-authority"]))
-    # Self-signed certificates made for one machine often lack the key usage that Python 3.13 began to insist on.
+    # Self-signed certificates made for one machine often lack the key usage that Python 3.13 began to
+    # insist on.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False

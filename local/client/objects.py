@@ -125,4 +125,6 @@ def matches_expression(entry: Mapping[str, Any], labels: Mapping[str, str]) -> b
         if have is None or not have.lstrip("-").isdigit():
             return False
         return int(have) > int(values[0]) if operator == "Gt" else int(have) < int(values[0])
-    raise ValueError(f"operator {operator!r} of key {key!r} is not one of In, NotIn, Exists, DoesNotExist, Gt, Lt")
+    raise ValueError(
+        f"operator {operator!r} of key {key!r} is not one of In, NotIn, Exists, DoesNotExist, Gt, Lt"
+    )

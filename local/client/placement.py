@@ -1,4 +1,4 @@
-"""Does a pod fit on a node? Requests, selectors, affinity, taints: the scheduler's filters as pure functions."""
+"""Does a pod fit on a node? Requests, selectors, affinity, taints: the scheduler's filters, pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ NO_VICTIMS = "No preemption victims found for incoming pod"
 
 
 def pod_requests(pod: Obj) -> Resources:
-    """What a pod asks of a node: the larger of its containers' sum and its init containers' peak, plus one pod.
+    """What a pod asks of a node: the larger of its containers' sum and its init containers' peak, plus
+    one pod.
 
-    Sidecars (init containers with restartPolicy Always) count beside the containers, and beside every init container
+    Sidecars (init containers with restartPolicy Always) count beside the containers, and beside every
+    init container
     that starts after them.
     """
     spec = pod["spec"]
@@ -65,7 +67,9 @@ def tolerates(tolerations: Iterable[Obj], taint: Obj) -> bool:
     return False
 
 
-def untolerated(pod: Obj, taints: Iterable[Obj], effects: tuple[str, ...] = ("NoSchedule", "NoExecute")) -> Obj | None:
+def untolerated(
+    pod: Obj, taints: Iterable[Obj], effects: tuple[str, ...] = ("NoSchedule", "NoExecute")
+) -> Obj | None:
     """The first taint that keeps the pod away, or None."""
     tolerations = pod["spec"].get("tolerations") or []
     for taint in taints:
@@ -110,7 +114,9 @@ class Refusal:
 
 
 def node_refusal(pod: Obj, node: Obj, used: Resources) -> Refusal | None:
-    """The first filter that refuses, in the scheduler's order; None when the pod fits. `used` = sum of pod_requests."""
+    """The first filter that refuses, in the scheduler's order; None when the pod fits. `used` = sum of
+    pod_requests.
+    """
     spec, labels = node.get("spec") or {}, node["metadata"].get("labels") or {}
     name = node["metadata"]["name"]
     tolerations = pod["spec"].get("tolerations") or []
@@ -126,7 +132,9 @@ def node_refusal(pod: Obj, node: Obj, used: Resources) -> Refusal | None:
     allocatable = parse_resources((node.get("status") or {}).get("allocatable"))
     requests = pod_requests(pod)
     reasons, helpful = [], True
-    for resource in sorted(requests, key=lambda each: (each != "pods", each != "cpu", each != "memory", each)):
+    for resource in sorted(
+        requests, key=lambda each: (each != "pods", each != "cpu", each != "memory", each)
+    ):
         need, have = requests[resource], allocatable.get(resource, Decimal(0))
         if need > 0 and used.get(resource, Decimal(0)) + need > have:
             reasons.append("Too many pods" if resource == "pods" else f"Insufficient {resource}")

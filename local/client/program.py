@@ -15,14 +15,18 @@ log = logging.getLogger(__name__)
 
 def parser(program: str, text: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog=f"python -m {program}", description=text)
-    result.add_argument("--kubeconfig", type=Path, required=True, help="file that says where the API server is")
+    result.add_argument(
+        "--kubeconfig", type=Path, required=True, help="file that says where the API server is"
+    )
     result.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return result
 
 
 def run(main: Callable[[], Awaitable[None]], level: str) -> None:
     """Run `main` until it returns, fails, or a signal cancels it."""
-    logging.basicConfig(level=level, format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level=level, format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
 
     async def guarded() -> None:
         task = asyncio.ensure_future(main())

@@ -49,7 +49,9 @@ def add_resources(many: Iterable[Mapping[str, Decimal]]) -> Resources:
 
 
 def format_quantity(name: str, value: Decimal) -> str:
-    """Canonical text: milli CPUs where needed, the largest exact binary suffix for bytes, plain numbers otherwise."""
+    """Canonical text: milli CPUs where needed, the largest exact binary suffix for bytes, plain numbers
+    otherwise.
+    """
     if name == "cpu":
         return str(int(value)) if value == int(value) else f"{int(value * 1000)}m"
     if name in ("memory", "ephemeral-storage"):

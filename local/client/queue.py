@@ -1,4 +1,6 @@
-"""A work queue: each key is worked on by one worker at a time, added again while busy means once more afterwards."""
+"""A work queue: each key is worked on by one worker at a time, added again while busy means once more
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class Queue(Generic[K]):
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 if not (isinstance(error, ApiError) and error.conflict):
-                    log.warning("%s %s: %s (attempt %d)", self.name, key, error or type(error).__name__, failures)
+                    log.warning(
+                        "%s %s: %s (attempt %d)", self.name, key, error or type(error).__name__, failures
+                    )
                 self.add_after(key, min(0.02 * 2**failures, 5.0))
             except Exception:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1

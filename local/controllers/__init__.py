@@ -1,1 +1,1 @@
-"""The control loops that a cluster needs: scheduler, workloads, endpoints, garbage collection. An API client."""
+"""Control loops that a cluster needs: scheduler, workloads, endpoints, garbage collection; an API client."""

@@ -27,7 +27,13 @@ async def main(given: Namespace) -> None:
         cache = Cache(api)
         recorders = {
             name: Recorder(api, name)
-            for name in (NAME, "replicaset-controller", "deployment-controller", "job-controller", "node-controller")
+            for name in (
+                NAME,
+                "replicaset-controller",
+                "deployment-controller",
+                "job-controller",
+                "node-controller",
+            )
         }
         try:
             await program.together(
@@ -47,6 +53,8 @@ async def main(given: Namespace) -> None:
 
 if __name__ == "__main__":
     parser = program.parser("local.controllers", __doc__ or "")
-    parser.add_argument("--job-backoff-base", type=float, default=10.0, help="first back-off of a failing Job in seconds")
+    parser.add_argument(
+        "--job-backoff-base", type=float, default=10.0, help="first back-off of a failing Job in seconds"
+    )
     options = parser.parse_args()
     program.run(lambda: main(options), options.log_level)

@@ -11,7 +11,7 @@ from local.client.kinds import DEPLOYMENTS, PODS, REPLICASETS, Key, Obj
 from local.client.objects import deleting, owner_reference, parse_stamp
 from local.client.queue import Queue
 from local.controllers.deployment_status import deployment_status, progress_left
-from local.controllers.pods import enqueue_owner, ended, owned, pods_of
+from local.controllers.pods import ended, enqueue_owner, owned, pods_of
 from local.controllers.rollout import Set, bare_template, bounds, grow, shrink, template_hash
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -54,7 +54,9 @@ class Deployments:
         new = find_new(deployment, sets)
         if deployment["spec"].get("paused"):
             if new is not None and len(_with_pods(sets)) <= 1:
-                await self._scale(deployment, (_with_pods(sets) or [new])[0], deployment["spec"].get("replicas", 1))
+                await self._scale(
+                    deployment, (_with_pods(sets) or [new])[0], deployment["spec"].get("replicas", 1)
+                )
             await self._report(deployment, self._again(sets), new)
             return None
         created = False
@@ -80,7 +82,8 @@ class Deployments:
         cached = self._cache.of(REPLICASETS)
         return [cached.get(*key_of(each)) or each for each in sets]
 
-    # -- sets ---------------------------------------------------------------------------------------------------------
+    # -- sets ------------------------------------------------------------------------------------------
+    # ---------------
 
     async def _new_set(self, deployment: Obj, sets: list[Obj]) -> Obj | None:
         meta, spec = deployment["metadata"], deployment["spec"]
@@ -124,7 +127,9 @@ class Deployments:
             if find_new(deployment, [other]) is not None:
                 self._cache.of(REPLICASETS).observe(other)
                 return None
-            await self._cache.patch(DEPLOYMENTS, deployment, {"status": {"collisionCount": collisions + 1}}, sub="status")
+            await self._cache.patch(
+                DEPLOYMENTS, deployment, {"status": {"collisionCount": collisions + 1}}, sub="status"
+            )
             return None
         if replicas:
             self._tell_scale(deployment, made, 0, replicas)
@@ -147,12 +152,17 @@ class Deployments:
 
     async def _forget_old(self, deployment: Obj, olds: list[Obj]) -> None:
         limit = deployment["spec"].get("revisionHistoryLimit", 10)
-        empty = [each for each in olds if not each["spec"].get("replicas") and not (each.get("status") or {}).get("replicas")]
+        empty = [
+            each
+            for each in olds
+            if not each["spec"].get("replicas") and not (each.get("status") or {}).get("replicas")
+        ]
         empty.sort(key=lambda each: int((each["metadata"].get("annotations") or {}).get(REVISION, "0")))
         for each in empty[: max(0, len(olds) - limit)]:
             await self._cache.delete(REPLICASETS, each)
 
-    # -- strategies ---------------------------------------------------------------------------------------------------
+    # -- strategies ------------------------------------------------------------------------------------
+    # ---------------
 
     async def _roll(self, deployment: Obj, new: Obj, olds: list[Obj]) -> None:
         spec = deployment["spec"]
@@ -194,7 +204,9 @@ class Deployments:
         text = f"Scaled {word} replica set {rs['metadata']['name']} from {before} to {after}"
         self._recorder.event(deployment, "Normal", "ScalingReplicaSet", text)
 
-    async def _report(self, deployment: Obj, sets: list[Obj], new: Obj | None, *, created: bool = False) -> Obj:
+    async def _report(
+        self, deployment: Obj, sets: list[Obj], new: Obj | None, *, created: bool = False
+    ) -> Obj:
         status = deployment_status(deployment, sets, new, created=created)
         old = {name: value for name, value in (deployment.get("status") or {}).items() if name in status}
         if old != status and any(old.get(name, 0) != value for name, value in status.items()):
@@ -213,7 +225,9 @@ def find_new(deployment: Obj, sets: list[Obj]) -> Obj | None:
 
 def _set(rs: Obj) -> Set:
     available = (rs.get("status") or {}).get("availableReplicas", 0)
-    return Set(rs["metadata"]["name"], rs["spec"].get("replicas", 0), min(available, rs["spec"].get("replicas", 0)))
+    return Set(
+        rs["metadata"]["name"], rs["spec"].get("replicas", 0), min(available, rs["spec"].get("replicas", 0))
+    )
 
 
 def _with_pods(sets: list[Obj]) -> list[Obj]:
@@ -225,7 +239,9 @@ def _age_rank(rs: Obj) -> tuple[Any, str]:
 
 
 def _last_revision(sets: list[Obj]) -> int:
-    return max((int((each["metadata"].get("annotations") or {}).get(REVISION, "0")) for each in sets), default=0)
+    return max(
+        (int((each["metadata"].get("annotations") or {}).get(REVISION, "0")) for each in sets), default=0
+    )
 
 
 def _carried(annotations: dict[str, str]) -> dict[str, str]:

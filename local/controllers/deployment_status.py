@@ -32,11 +32,18 @@ def deployment_status(deployment: Obj, sets: list[Obj], new: Obj | None, *, crea
         "Available",
         "True" if enough else "False",
         "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-        "Deployment has minimum availability." if enough else "Deployment does not have minimum availability.",
+        "Deployment has minimum availability."
+        if enough
+        else "Deployment does not have minimum availability.",
     )
     conditions = _progressing(deployment, status, conditions, new, created=created)
     failure = next(
-        (each for rs in sets for each in (rs.get("status") or {}).get("conditions") or [] if each["type"] == "ReplicaFailure"),
+        (
+            each
+            for rs in sets
+            for each in (rs.get("status") or {}).get("conditions") or []
+            if each["type"] == "ReplicaFailure"
+        ),
         None,
     )
     if failure:
@@ -57,7 +64,9 @@ def complete(deployment: Obj, status: Obj) -> bool:
     )
 
 
-def _progressing(deployment: Obj, status: Obj, conditions: list[Obj], new: Obj | None, *, created: bool) -> list[Obj]:
+def _progressing(
+    deployment: Obj, status: Obj, conditions: list[Obj], new: Obj | None, *, created: bool
+) -> list[Obj]:
     spec, old = deployment["spec"], deployment.get("status") or {}
     name = new["metadata"]["name"] if new else ""
     current = condition({"status": {"conditions": conditions}}, "Progressing")
@@ -77,11 +86,29 @@ def _progressing(deployment: Obj, status: Obj, conditions: list[Obj], new: Obj |
         text = f'ReplicaSet "{name}" is progressing.'
         return _set(conditions, "Progressing", "True", "ReplicaSetUpdated", text, touch=True)
     if current is None:
-        return _set(conditions, "Progressing", "True", "FoundNewReplicaSet", f'Found new replica set "{name}"', touch=True)
-    if current["reason"] == "NewReplicaSetAvailable" and status["observedGeneration"] != old.get("observedGeneration"):
-        return _set(conditions, "Progressing", "True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.', touch=True)
+        return _set(
+            conditions,
+            "Progressing",
+            "True",
+            "FoundNewReplicaSet",
+            f'Found new replica set "{name}"',
+            touch=True,
+        )
+    if current["reason"] == "NewReplicaSetAvailable" and status["observedGeneration"] != old.get(
+        "observedGeneration"
+    ):
+        return _set(
+            conditions,
+            "Progressing",
+            "True",
+            "ReplicaSetUpdated",
+            f'ReplicaSet "{name}" is progressing.',
+            touch=True,
+        )
     # A finished rollout whose pods became unready later is no rollout that hangs.
-    if current["reason"] != "NewReplicaSetAvailable" and age(current.get("lastUpdateTime")) >= spec.get("progressDeadlineSeconds", 600):
+    if current["reason"] != "NewReplicaSetAvailable" and age(current.get("lastUpdateTime")) >= spec.get(
+        "progressDeadlineSeconds", 600
+    ):
         text = f'ReplicaSet "{name}" has timed out progressing.'
         return _set(conditions, "Progressing", "False", "ProgressDeadlineExceeded", text)
     return conditions
@@ -98,7 +125,9 @@ def _moved(status: Obj, old: Obj) -> bool:
     )
 
 
-def _set(conditions: list[Obj], kind: str, status: str, reason: str, message: str, *, touch: bool = False) -> list[Obj]:
+def _set(
+    conditions: list[Obj], kind: str, status: str, reason: str, message: str, *, touch: bool = False
+) -> list[Obj]:
     old = condition({"status": {"conditions": conditions}}, kind)
     new = {"type": kind, "status": status, "reason": reason, "message": message}
     if old and not touch and all(old.get(name) == value for name, value in new.items()):
@@ -110,6 +139,10 @@ def progress_left(deployment: Obj, status: Obj) -> float | None:
     """Seconds until the progress deadline must be looked at; None when nothing is in progress."""
     current = condition({"status": status}, "Progressing")
     limit = deployment["spec"].get("progressDeadlineSeconds", 600)
-    if current is None or current["reason"] in ("NewReplicaSetAvailable", "ProgressDeadlineExceeded", "DeploymentPaused"):
+    if current is None or current["reason"] in (
+        "NewReplicaSetAvailable",
+        "ProgressDeadlineExceeded",
+        "DeploymentPaused",
+    ):
         return None
     return float(max(0.2, limit - age(current.get("lastUpdateTime")) + 0.2))

@@ -65,7 +65,9 @@ class EndpointSlices:
         ]
         existing.sort(key=lambda each: each["metadata"]["name"])
         for ports, endpoints in groups:
-            same = next((each for each in existing if _ports(each) == ports), existing[0] if existing else None)
+            same = next(
+                (each for each in existing if _ports(each) == ports), existing[0] if existing else None
+            )
             content = {"endpoints": endpoints, "ports": ports}
             if same is None:
                 await self._cache.create(ENDPOINTSLICES, _new_slice(service, content))
@@ -141,12 +143,18 @@ def _resolve_ports(service: Obj, pod: Obj) -> list[Obj]:
 
 def _ports(one: Obj) -> list[Obj]:
     names = ("name", "port", "protocol", "appProtocol")
-    return [{name: each[name] for name in names if each.get(name) is not None} for each in one.get("ports") or []]
+    return [
+        {name: each[name] for name in names if each.get(name) is not None} for each in one.get("ports") or []
+    ]
 
 
 def _new_slice(service: Obj, content: Obj) -> Obj:
     meta = service["metadata"]
-    labels = {key: value for key, value in (meta.get("labels") or {}).items() if key != "service.kubernetes.io/headless"}
+    labels = {
+        key: value
+        for key, value in (meta.get("labels") or {}).items()
+        if key != "service.kubernetes.io/headless"
+    }
     if service["spec"].get("clusterIP") == "None":
         labels["service.kubernetes.io/headless"] = ""
     return {
@@ -163,4 +171,11 @@ def _new_slice(service: Obj, content: Obj) -> Obj:
 
 def _essence(pod: Obj) -> tuple[object, ...]:
     status = pod.get("status") or {}
-    return (pod["metadata"].get("labels"), status.get("podIP"), ready(pod), deleting(pod), ended(pod), pod["spec"].get("nodeName"))
+    return (
+        pod["metadata"].get("labels"),
+        status.get("podIP"),
+        ready(pod),
+        deleting(pod),
+        ended(pod),
+        pod["spec"].get("nodeName"),
+    )

@@ -1,4 +1,4 @@
-"""Owner-reference garbage collection: background, foreground, orphan; over everything that discovery lists."""
+"""Owner-reference garbage collection: background, foreground, orphan; over all that discovery lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from local.client.api import Api, ApiError
-from local.client.informer import Cache, key_of
+from local.client.informer import Cache, Handler, key_of
 from local.client.kinds import CRDS, Key, Obj, Resource
 from local.client.objects import deleting
 from local.client.queue import Queue
@@ -61,7 +61,11 @@ class Garbage:
         while True:
             self._rediscover.clear()
             try:
-                found = {each for each in await discover(self._cache.api) if (each.group, each.plural) not in SKIPPED}
+                found = {
+                    each
+                    for each in await discover(self._cache.api)
+                    if (each.group, each.plural) not in SKIPPED
+                }
             except (ApiError, OSError, TimeoutError) as error:
                 log.warning("discovery: %s", error)
                 await asyncio.sleep(pause)
@@ -75,7 +79,7 @@ class Garbage:
             # Several definitions tend to come together, and serving a new one takes the server a moment.
             await asyncio.sleep(0.5)
 
-    def _handler(self, resource: Resource):  # type: ignore[no-untyped-def]
+    def _handler(self, resource: Resource) -> Handler:
         def changed(old: Obj | None, new: Obj | None) -> None:
             place = (resource, key_of(new or old or {}))
             for reference in (old or {}).get("metadata", {}).get("ownerReferences") or []:
@@ -96,9 +100,10 @@ class Garbage:
             references = new["metadata"].get("ownerReferences") or []
             for reference in references:
                 self._dependents.setdefault(reference["uid"], set()).add(place)
-            if references or (deleting(new) and new["metadata"].get("finalizers")):
-                if old is None or old["metadata"].get("ownerReferences") != references or deleting(new):
-                    self._queue.add(place)
+            concerned = references or (deleting(new) and new["metadata"].get("finalizers"))
+            unlike = old is None or old["metadata"].get("ownerReferences") != references
+            if concerned and (unlike or deleting(new)):
+                self._queue.add(place)
 
         return changed
 
@@ -149,8 +154,10 @@ class Garbage:
             return self._cache.of(resource).get(*key)
         if uid in self._absent:
             return None
-        group, _, version = reference["apiVersion"].rpartition("/")
-        kind = next((each for each in self.resources if (each.group, each.kind) == (group, reference["kind"])), None)
+        group = reference["apiVersion"].rpartition("/")[0]
+        kind = next(
+            (each for each in self.resources if (each.group, each.kind) == (group, reference["kind"])), None
+        )
         if kind is None:
             # An owner of a kind that is not served (any more, or yet) is no reason to delete.
             return {"metadata": {"name": reference["name"], "uid": uid}}
@@ -172,7 +179,9 @@ class Garbage:
             found = self._cache.of(dependent[0]).get(*dependent[1])
             if found is None:
                 continue
-            reference = next((each for each in found["metadata"]["ownerReferences"] if each["uid"] == uid), {})
+            reference: Obj = next(
+                (each for each in found["metadata"]["ownerReferences"] if each["uid"] == uid), {}
+            )
             blocking = blocking or bool(reference.get("blockOwnerDeletion"))
             if not deleting(found):
                 self._queue.add(dependent)

@@ -43,7 +43,13 @@ class Jobs:
             await self._release(key, job)
             return None
         if finished(job):
-            await self._untrack([pod for pod in pods_of(self._cache, job) if TRACKING in (pod["metadata"].get("finalizers") or [])])
+            await self._untrack(
+                [
+                    pod
+                    for pod in pods_of(self._cache, job)
+                    if TRACKING in (pod["metadata"].get("finalizers") or [])
+                ]
+            )
             return await self._expire(job)
         pods = pods_of(self._cache, job)
         status = dict(job.get("status") or {})
@@ -77,10 +83,13 @@ class Jobs:
             wait = left if wait is None else min(wait, left)
         return wait
 
-    # -- counting -----------------------------------------------------------------------------------------------------
+    # -- counting --------------------------------------------------------------------------------------
+    # ---------------
 
     async def _count(self, job: Obj, pods: list[Obj], status: Obj) -> list[Obj]:
-        """Add newly ended pods to the counters in `status`; returns the pods whose finalizer may go once it is written."""
+        """Add newly ended pods to the counters in `status`; returns the pods whose finalizer may go once it
+        is written.
+        """
         seen = status.get("uncountedTerminatedPods") or {}
         before = {*(seen.get("succeeded") or []), *(seen.get("failed") or [])}
         new: dict[str, list[str]] = {"succeeded": [], "failed": []}
@@ -110,14 +119,17 @@ class Jobs:
             if mine and TRACKING in (pod["metadata"].get("finalizers") or []):
                 await self._untrack([pod])
 
-    # -- deciding -----------------------------------------------------------------------------------------------------
+    # -- deciding --------------------------------------------------------------------------------------
+    # ---------------
 
     def _verdict(self, job: Obj, status: Obj, over_time: bool) -> tuple[str, str, str] | None:
         """(condition, reason, message) when the Job is over."""
         spec = job["spec"]
         completions = spec.get("completions")
         succeeded, failed = status.get("succeeded", 0), status.get("failed", 0)
-        if completions is None and succeeded and not status.get("active", 0) or completions is not None and succeeded >= completions:
+        if (completions is None and succeeded and not status.get("active", 0)) or (
+            completions is not None and succeeded >= completions
+        ):
             return "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
         if failed > spec.get("backoffLimit", 6) or self._restarts(job) > spec.get("backoffLimit", 6):
             return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
@@ -146,7 +158,9 @@ class Jobs:
         elif status.get("succeeded"):
             wanted = len(running)
         if len(running) > wanted:
-            surplus = sorted(running, key=lambda pod: (ready(pod), pod["metadata"]["creationTimestamp"]))[: len(running) - wanted]
+            surplus = sorted(running, key=lambda pod: (ready(pod), pod["metadata"]["creationTimestamp"]))[
+                : len(running) - wanted
+            ]
             await asyncio.gather(*(self._cache.delete(PODS, pod) for pod in surplus))
             return None
         missing = wanted - len(running)
@@ -160,7 +174,9 @@ class Jobs:
         return None
 
     def _delay(self, job: Obj, status: Obj) -> float:
-        """Seconds until the next pod may be made after failures: base, doubled with each, ten minutes at most."""
+        """Seconds until the next pod may be made after failures: base, doubled with each, ten minutes at
+        most.
+        """
         failed = status.get("failed", 0)
         if not failed:
             return 0.0
@@ -186,7 +202,8 @@ class Jobs:
         made = await self._cache.create(PODS, pod)
         self._recorder.event(job, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
 
-    # -- ending -------------------------------------------------------------------------------------------------------
+    # -- ending ----------------------------------------------------------------------------------------
+    # ---------------
 
     async def _finish(
         self, job: Obj, pods: list[Obj], running: list[Obj], status: Obj, verdict: tuple[str, str, str]
@@ -196,7 +213,13 @@ class Jobs:
         conditions = list(status.get("conditions") or [])
         early = "SuccessCriteriaMet" if kind == "Complete" else "FailureTarget"
         for each in (early, kind):
-            entry = {"type": each, "status": "True", "reason": reason, "message": message, "lastProbeTime": stamp()}
+            entry = {
+                "type": each,
+                "status": "True",
+                "reason": reason,
+                "message": message,
+                "lastProbeTime": stamp(),
+            }
             conditions = with_condition(conditions, entry)
         if kind == "Failed":
             status["failed"] = status.get("failed", 0) + len(running)
@@ -230,11 +253,12 @@ class Jobs:
         old = job.get("status") or {}
         if any(old.get(name) != value for name, value in status.items()):
             uncounted = status.get("uncountedTerminatedPods") or {}
-            body = {**status, "uncountedTerminatedPods": {name: uncounted.get(name) for name in ("succeeded", "failed")}}
+            body = {
+                **status,
+                "uncountedTerminatedPods": {name: uncounted.get(name) for name in ("succeeded", "failed")},
+            }
             await self._cache.patch(JOBS, job, {"status": body}, sub="status")
 
 
 def finished(job: Obj) -> bool:
     return is_true(job, "Complete") or is_true(job, "Failed")
-
-

@@ -40,7 +40,9 @@ class Namespaces:
             return await self._empty(namespace)
         if self._cache.of(SERVICEACCOUNTS).get(name, "default") is None:
             try:
-                await self._cache.create(SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": name}})
+                await self._cache.create(
+                    SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": name}}
+                )
             except ApiError as error:
                 # 403: the namespace began to go in the meantime.
                 if not error.already_exists and error.code not in (403, 404):

@@ -1,4 +1,6 @@
-"""Node life: taints that follow readiness, silent nodes, eviction by NoExecute taints, pods of vanished nodes."""
+"""Node life: taints that follow readiness, silent nodes, eviction by NoExecute taints, pods of vanished
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ class Nodes:
         name = node["metadata"]["name"]
         ready = condition(node, "Ready")
         lease = self._cache.of(LEASES).get("kube-node-lease", name)
-        silent = age((lease["spec"] or {}).get("renewTime")) if lease else age(node["metadata"].get("creationTimestamp"))
+        silent = (
+            age((lease["spec"] or {}).get("renewTime"))
+            if lease
+            else age(node["metadata"].get("creationTimestamp"))
+        )
         if silent > SILENCE and ready and ready["status"] != "Unknown":
             await self._lose(node)
             return SILENCE / 4
@@ -69,7 +75,9 @@ class Nodes:
         if wanted:
             kept = [each for each in taints if each["key"] == wanted]
             right += kept or [{"key": wanted, "effect": "NoSchedule", "timeAdded": stamp()}]
-            if status == "Unknown" and not any(each["effect"] == "NoExecute" for each in right if each["key"] == wanted):
+            if status == "Unknown" and not any(
+                each["effect"] == "NoExecute" for each in right if each["key"] == wanted
+            ):
                 right.append({"key": wanted, "effect": "NoExecute", "timeAdded": stamp()})
         if right != taints:
             # With the resourceVersion: a list is replaced as a whole, and others change taints too.
@@ -81,7 +89,13 @@ class Nodes:
     async def _lose(self, node: Obj) -> None:
         text = "Kubelet stopped posting node status."
         conditions = [
-            {**each, "status": "Unknown", "reason": "NodeStatusUnknown", "message": text, "lastTransitionTime": stamp()}
+            {
+                **each,
+                "status": "Unknown",
+                "reason": "NodeStatusUnknown",
+                "message": text,
+                "lastTransitionTime": stamp(),
+            }
             for each in (node.get("status") or {}).get("conditions") or []
         ]
         await self._cache.patch(NODES, node, {"status": {"conditions": conditions}}, sub="status")
@@ -106,7 +120,9 @@ class Nodes:
         if deleting(pod):
             return None
         waits = [
-            _tolerated_for(pod, taint) for taint in (node.get("spec") or {}).get("taints") or [] if taint["effect"] == "NoExecute"
+            _tolerated_for(pod, taint)
+            for taint in (node.get("spec") or {}).get("taints") or []
+            if taint["effect"] == "NoExecute"
         ]
         due = [wait for wait in waits if wait is not None]
         if not due:
@@ -129,4 +145,4 @@ def _tolerated_for(pod: Obj, taint: Obj) -> float | None:
     limits = [each["tolerationSeconds"] for each in matching if each.get("tolerationSeconds") is not None]
     if not limits:
         return None
-    return max(0.0, min(limits) - age(taint.get("timeAdded")))
+    return float(max(0.0, min(limits) - age(taint.get("timeAdded"))))

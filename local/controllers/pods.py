@@ -22,7 +22,7 @@ def ready(pod: Obj) -> bool:
 
 
 def available_in(pod: Obj, seconds: float) -> float | None:
-    """0 when the pod has been ready for `seconds`, the remaining seconds before, None when it is not ready."""
+    """0 when the pod has been ready for `seconds`, what is left of them before, None when not ready."""
     entry = condition(pod, "Ready")
     if entry is None or entry["status"] != "True":
         return None

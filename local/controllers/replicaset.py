@@ -65,7 +65,9 @@ class ReplicaSets:
         labels = (rs["spec"]["template"].get("metadata") or {}).get("labels") or {}
         status: Obj = {
             "replicas": len(pods),
-            "fullyLabeledReplicas": sum(labels.items() <= (pod["metadata"].get("labels") or {}).items() for pod in pods),
+            "fullyLabeledReplicas": sum(
+                labels.items() <= (pod["metadata"].get("labels") or {}).items() for pod in pods
+            ),
             "readyReplicas": sum(map(ready, pods)),
             "availableReplicas": sum(wait == 0 for wait in waits),
             "observedGeneration": rs["metadata"].get("generation", 0),
@@ -73,7 +75,12 @@ class ReplicaSets:
         old = rs.get("status") or {}
         conditions = [each for each in old.get("conditions") or [] if each["type"] != "ReplicaFailure"]
         if problem:
-            failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": problem}
+            failure = {
+                "type": "ReplicaFailure",
+                "status": "True",
+                "reason": "FailedCreate",
+                "message": problem,
+            }
             conditions = with_condition(list(old.get("conditions") or []), failure)
         if conditions or old.get("conditions"):
             status["conditions"] = conditions
@@ -90,4 +97,9 @@ def deletion_rank(pod: Obj) -> tuple[bool, int, bool, str]:
     phases = {"Pending": 0, "Unknown": 1, "Running": 2}
     since = pod["metadata"].get("creationTimestamp", "")
     inverted = "".join(chr(255 - ord(each)) for each in since)
-    return bool(pod["spec"].get("nodeName")), phases.get((pod.get("status") or {}).get("phase", ""), 0), ready(pod), inverted
+    return (
+        bool(pod["spec"].get("nodeName")),
+        phases.get((pod.get("status") or {}).get("phase", ""), 0),
+        ready(pod),
+        inverted,
+    )

@@ -27,13 +27,15 @@ def template_hash(template: Obj, collisions: int = 0) -> str:
 def bare_template(template: Obj) -> Obj:
     """The template without the pod-template-hash label, for comparison."""
     meta = dict(template.get("metadata") or {})
-    meta["labels"] = {key: value for key, value in (meta.get("labels") or {}).items() if key != "pod-template-hash"}
+    meta["labels"] = {
+        key: value for key, value in (meta.get("labels") or {}).items() if key != "pod-template-hash"
+    }
     meta.pop("creationTimestamp", None)
     return {**template, "metadata": meta}
 
 
 def bounds(spec: Obj) -> tuple[int, int]:
-    """(maxSurge, maxUnavailable) as pods: surge rounds up, unavailable down, both zero means one unavailable."""
+    """(maxSurge, maxUnavailable) as pods: surge rounds up, unavailable down; both 0: one unavailable."""
     replicas = spec.get("replicas", 1)
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     surge = _share(rolling.get("maxSurge", "25%"), replicas, up=True)
@@ -68,7 +70,7 @@ def grow(wanted: int, surge: int, new: Set, others: list[Set]) -> int:
 
 
 def shrink(wanted: int, unavailable: int, new: Set, olds: list[Set]) -> dict[str, int]:
-    """New replica counts of the old sets (oldest first): unhealthy pods first, then as availability allows."""
+    """Replica counts of the old sets (oldest first): unhealthy pods first, then what availability allows."""
     counts = {each.name: each.replicas for each in olds}
     total = new.replicas + sum(counts.values())
     minimum = wanted - unavailable

@@ -21,7 +21,9 @@ NAME = "default-scheduler"
 
 
 class Scheduler:
-    """Event driven: a pod is looked at when it appears, and again when a node or a finished pod may have made room."""
+    """Event driven: a pod is looked at when it appears, and again when a node or a finished pod may have made
+    room.
+    """
 
     def __init__(self, cache: Cache, recorder: Recorder) -> None:
         self._cache = cache
@@ -43,7 +45,12 @@ class Scheduler:
             if node is None:
                 return None
             spec, status = node.get("spec") or {}, node.get("status") or {}
-            return spec.get("taints"), spec.get("unschedulable"), node["metadata"].get("labels"), status.get("allocatable")
+            return (
+                spec.get("taints"),
+                spec.get("unschedulable"),
+                node["metadata"].get("labels"),
+                status.get("allocatable"),
+            )
 
         if essence(old) != essence(new):
             self._retry_all()
@@ -66,12 +73,21 @@ class Scheduler:
             self._assumed.pop(new["metadata"]["uid"], None)
             if _ended(new) and not (old and _ended(old)):
                 self._retry_all()
-        elif old is None or old["spec"] != new["spec"] or old["metadata"].get("labels") != new["metadata"].get("labels"):
+        elif (
+            old is None
+            or old["spec"] != new["spec"]
+            or old["metadata"].get("labels") != new["metadata"].get("labels")
+        ):
             self._queue.add(key)
 
     async def _schedule(self, key: Key) -> float | None:
         pod = self._cache.of(PODS).get(*key)
-        if pod is None or pod["spec"].get("nodeName") or deleting(pod) or pod["metadata"]["uid"] in self._assumed:
+        if (
+            pod is None
+            or pod["spec"].get("nodeName")
+            or deleting(pod)
+            or pod["metadata"]["uid"] in self._assumed
+        ):
             return None
         if pod["spec"].get("schedulerName", NAME) != NAME or pod["spec"].get("schedulingGates"):
             return None
@@ -114,7 +130,9 @@ class Scheduler:
         }
         path = PODS.path(meta["namespace"], meta["name"], "binding")
         try:
-            await self._cache.api.request("POST", path, body={"apiVersion": "v1", "kind": "Binding", **binding})
+            await self._cache.api.request(
+                "POST", path, body={"apiVersion": "v1", "kind": "Binding", **binding}
+            )
         except ApiError as error:
             self._assumed.pop(meta["uid"], None)
             if error.not_found or error.conflict:
@@ -128,7 +146,13 @@ class Scheduler:
 
     async def _refuse(self, pod: Obj, message: str) -> None:
         uid = pod["metadata"]["uid"]
-        entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message, "lastProbeTime": None}
+        entry = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": None,
+        }
         old = condition(pod, "PodScheduled")
         same = old is not None and old.get("message") == message
         if not same:
@@ -152,5 +176,7 @@ def _ended(pod: Obj) -> bool:
 def _load(node: Obj, used: Resources) -> Decimal:
     """Share of CPU and memory in use: the least allocated node is taken."""
     allocatable = parse_resources((node.get("status") or {}).get("allocatable"))
-    shares = [used.get(name, Decimal(0)) / allocatable[name] for name in ("cpu", "memory") if allocatable.get(name)]
+    shares = [
+        used.get(name, Decimal(0)) / allocatable[name] for name in ("cpu", "memory") if allocatable.get(name)
+    ]
     return sum(shares, Decimal(0))

@@ -1,1 +1,3 @@
-"""A stand-in of Karpenter: pending pods become NodeClaims, launched claims become Nodes. An ordinary API client."""
+"""A stand-in of Karpenter: pending pods become NodeClaims, launched claims become Nodes. An ordinary API
+client.
+"""

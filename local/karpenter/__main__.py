@@ -19,13 +19,23 @@ from local.karpenter.termination import Termination
 def arguments() -> Namespace:
     parser = program.parser("local.karpenter", __doc__ or "")
     standard = Timings()
-    parser.add_argument("--launch-seconds", type=float, default=standard.launch, help="from NodeClaim to launched")
-    parser.add_argument("--batch-seconds", type=float, default=standard.batch, help="how long pending pods are gathered")
     parser.add_argument(
-        "--offering-backoff", type=float, default=standard.offering_backoff, help="until an offering without capacity is tried again"
+        "--launch-seconds", type=float, default=standard.launch, help="from NodeClaim to launched"
     )
     parser.add_argument(
-        "--registration-timeout", type=float, default=standard.registration_timeout, help="until a launched claim is given up"
+        "--batch-seconds", type=float, default=standard.batch, help="how long pending pods are gathered"
+    )
+    parser.add_argument(
+        "--offering-backoff",
+        type=float,
+        default=standard.offering_backoff,
+        help="until an offering without capacity is tried again",
+    )
+    parser.add_argument(
+        "--registration-timeout",
+        type=float,
+        default=standard.registration_timeout,
+        help="until a launched claim is given up",
     )
     return parser.parse_args()
 

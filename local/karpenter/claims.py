@@ -31,18 +31,30 @@ def claim_from(draft: Draft) -> Obj:
     pool = draft.pool
     name, template = pool["metadata"]["name"], pool["spec"]["template"]
     spec = template["spec"]
-    own = [each for each in spec.get("requirements") or [] if each["key"] != "node.kubernetes.io/instance-type"]
+    own = [
+        each for each in spec.get("requirements") or [] if each["key"] != "node.kubernetes.io/instance-type"
+    ]
     keys = {each["key"] for each in own}
     requirements = [
         *own,
-        *(each.to_object() for each in draft.extra if each.key not in keys and each.key not in ("node.kubernetes.io/instance-type", NODEPOOL)),
+        *(
+            each.to_object()
+            for each in draft.extra
+            if each.key not in keys and each.key not in ("node.kubernetes.io/instance-type", NODEPOOL)
+        ),
         {"key": NODEPOOL, "operator": "In", "values": [name]},
-        {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": [kind.name for kind in draft.types]},
+        {
+            "key": "node.kubernetes.io/instance-type",
+            "operator": "In",
+            "values": [kind.name for kind in draft.types],
+        },
     ]
     meta = template.get("metadata") or {}
     annotations = {
         **(meta.get("annotations") or {}),
-        "karpenter.sh/nodepool-hash": hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:19],
+        "karpenter.sh/nodepool-hash": hashlib.sha256(
+            json.dumps(template, sort_keys=True).encode()
+        ).hexdigest()[:19],
         "karpenter.sh/nodepool-hash-version": "v3",
     }
     faults = (pool["metadata"].get("annotations") or {}).get(FAULTS)
@@ -61,7 +73,11 @@ def claim_from(draft: Draft) -> Obj:
             "nodeClassRef": spec["nodeClassRef"],
             "requirements": requirements,
             "resources": {"requests": format_resources(draft.requests)},
-            **{key: spec[key] for key in ("taints", "startupTaints", "expireAfter", "terminationGracePeriod") if spec.get(key)},
+            **{
+                key: spec[key]
+                for key in ("taints", "startupTaints", "expireAfter", "terminationGracePeriod")
+                if spec.get(key)
+            },
         },
     }
 
@@ -87,17 +103,29 @@ def set_condition(claim: Obj, kind: str, status: str, reason: str = "", message:
             "observedGeneration": generation,
         }
 
-    conditions = with_condition(list((claim.get("status") or {}).get("conditions") or []), entry(kind, status, reason, message))
+    conditions = with_condition(
+        list((claim.get("status") or {}).get("conditions") or []), entry(kind, status, reason, message)
+    )
     holder = {"status": {"conditions": conditions}}
-    steps = {each: (condition(holder, each) or {"status": "Unknown"}) for each in ("Launched", "Registered", "Initialized")}
+    steps = {
+        each: (condition(holder, each) or {"status": "Unknown"})
+        for each in ("Launched", "Registered", "Initialized")
+    }
     open_steps = [each for each, found in steps.items() if found["status"] != "True"]
     for each in open_steps:
         if condition(holder, each) is None:
-            conditions = with_condition(conditions, entry(each, "Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"))
+            conditions = with_condition(
+                conditions,
+                entry(each, "Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"),
+            )
     if open_steps:
         first = steps[open_steps[0]]
-        ready = entry("Ready", first["status"], "UnhealthyDependents" if first["status"] == "False" else "ReconcilingDependents",
-                      ", ".join(f"{each}={steps[each]['status']}" for each in open_steps))
+        ready = entry(
+            "Ready",
+            first["status"],
+            "UnhealthyDependents" if first["status"] == "False" else "ReconcilingDependents",
+            ", ".join(f"{each}={steps[each]['status']}" for each in open_steps),
+        )
     else:
         ready = entry("Ready", "True", "Ready", "")
     return with_condition(conditions, ready)

@@ -67,7 +67,9 @@ class Disruption:
         if left > 0:
             return left
         if (claim["metadata"].get("annotations") or {}).get(DO_NOT_DISRUPT) == "true":
-            text = f'Cannot disrupt NodeClaim: Disruption is blocked through the "{DO_NOT_DISRUPT}" annotation'
+            text = (
+                f'Cannot disrupt NodeClaim: Disruption is blocked through the "{DO_NOT_DISRUPT}" annotation'
+            )
             self._recorder.event(claim, "Normal", "DisruptionBlocked", text)
             return 60.0
         if _budget_is_zero(pool):
@@ -102,6 +104,8 @@ def _counts(pod: Obj) -> bool:
 def _budget_is_zero(pool: Obj) -> bool:
     budgets = (pool["spec"].get("disruption") or {}).get("budgets") or []
     return any(
-        each["nodes"] in ("0", "0%") and "schedule" not in each and (not each.get("reasons") or "Empty" in each["reasons"])
+        each["nodes"] in ("0", "0%")
+        and "schedule" not in each
+        and (not each.get("reasons") or "Empty" in each["reasons"])
         for each in budgets
     )

@@ -20,14 +20,23 @@ from local.karpenter.termination import Termination
 
 log = logging.getLogger(__name__)
 UNREGISTERED = "karpenter.sh/unregistered"
-EPHEMERAL = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.cloudprovider.kubernetes.io/uninitialized")
+EPHEMERAL = (
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+)
 
 
 class Lifecycle:
     """Reconciles NodeClaims."""
 
     def __init__(
-        self, cache: Cache, recorder: Recorder, timings: Timings, unavailable: Unavailable, termination: Termination
+        self,
+        cache: Cache,
+        recorder: Recorder,
+        timings: Timings,
+        unavailable: Unavailable,
+        termination: Termination,
     ) -> None:
         self._cache = cache
         self._recorder = recorder
@@ -85,22 +94,32 @@ class Lifecycle:
     async def _write(self, claim: Obj, status: Obj) -> Obj:
         return await self._cache.patch(NODECLAIMS, claim, {"status": status}, sub="status")
 
-    async def _condition(self, claim: Obj, kind: str, status: str, reason: str = "", message: str = "", **more: object) -> None:
+    async def _condition(
+        self, claim: Obj, kind: str, status: str, reason: str = "", message: str = "", **more: object
+    ) -> None:
         old = condition(claim, kind)
-        if old and not more and (old["status"], old["reason"], old["message"]) == (status, reason or kind, message):
+        if (
+            old
+            and not more
+            and (old["status"], old["reason"], old["message"]) == (status, reason or kind, message)
+        ):
             return
         await self._write(claim, {**more, "conditions": set_condition(claim, kind, status, reason, message)})
 
-    # -- launch -------------------------------------------------------------------------------------------------------
+    # -- launch ----------------------------------------------------------------------------------------
+    # ---------------
 
     async def _launch(self, claim: Obj, faults: Obj) -> float | None:
         if condition(claim, "Launched") is None:
-            await self._condition(claim, "Launched", "Unknown", "AwaitingReconciliation", "object is awaiting reconciliation")
+            await self._condition(
+                claim, "Launched", "Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"
+            )
             return float(faults.get("launch_seconds", self._timings.launch))
         wait = float(faults.get("launch_seconds", self._timings.launch))
         since = age(claim["metadata"].get("creationTimestamp"))
         if since < wait - 1.0:
-            # creationTimestamp has whole seconds; a wake-up for another reason must not shorten the launch much.
+            # creationTimestamp has whole seconds; a wake-up for another reason must not shorten
+            # the launch much.
             return wait - since
         pool = claim["metadata"]["labels"].get(NODEPOOL, "")
         if self._lacks_capacity(pool, faults):
@@ -109,7 +128,9 @@ class Lifecycle:
         name = types_of(claim)[0]
         kind = INSTANCE_TYPES[name]
         requirements = [Requirement.parse(each) for each in claim["spec"]["requirements"]]
-        zone = choice(requirements, "topology.kubernetes.io/zone", ("us-east-2b", "us-east-2a", "us-east-2c"))[0]
+        zone = choice(
+            requirements, "topology.kubernetes.io/zone", ("us-east-2b", "us-east-2a", "us-east-2c")
+        )[0]
         offered = choice(requirements, "karpenter.sh/capacity-type", ("reserved", "spot", "on-demand"))
         asked = any(each.key == "karpenter.sh/capacity-type" for each in requirements)
         labels = {
@@ -118,7 +139,11 @@ class Lifecycle:
             "topology.kubernetes.io/zone": zone,
             "topology.kubernetes.io/region": zone[:-1],
             # Requirements that leave one value only are labels of the node.
-            **{each.key: each.values[0] for each in requirements if each.operator == "In" and len(each.values) == 1},
+            **{
+                each.key: each.values[0]
+                for each in requirements
+                if each.operator == "In" and len(each.values) == 1
+            },
         }
         instance = f"i-0{uuid.uuid4().hex[:16]}"
         # Labels first: the kubelet acts on the condition, and reads the instance type from the labels.
@@ -151,20 +176,23 @@ class Lifecycle:
         meta = claim["metadata"]
         text = (
             f"NodeClaim {meta['name']} event: creating instance, insufficient capacity, with fleet error(s), "
-            f"InsufficientInstanceCapacity: We currently do not have sufficient {types[0]} capacity in the Availability "
-            "Zone you requested (us-east-2b). Our system will be working on provisioning additional capacity. You can "
-            f"currently get {types[0]} capacity by not specifying an Availability Zone in your request or choosing "
-            "us-east-2a, us-east-2c."
+            f"InsufficientInstanceCapacity: We currently do not have sufficient {types[0]} capacity in the "
+            "Availability Zone you requested (us-east-2b). Our system will be working on provisioning "
+            f"additional capacity. You can currently get {types[0]} capacity by not specifying an Availability "
+            "Zone in your request or choosing us-east-2a, us-east-2c."
         )
         self._recorder.event(claim, "Warning", "InsufficientCapacityError", text)
         self._unavailable.mark(pool, types)
         await self._cache.delete(NODECLAIMS, claim)
 
-    # -- registration and initialization --------------------------------------------------------------------------------
+    # -- registration and initialization
+    # --------------------------------------------------------------------------------
 
     async def _register(self, claim: Obj, node: Obj | None) -> float | None:
         if node is None:
-            await self._condition(claim, "Registered", "Unknown", "NodeNotFound", "Node not registered with cluster")
+            await self._condition(
+                claim, "Registered", "Unknown", "NodeNotFound", "Node not registered with cluster"
+            )
             launched = condition(claim, "Launched") or {}
             left = self._timings.registration_timeout - age(launched.get("lastTransitionTime"))
             if left <= 0:
@@ -178,7 +206,11 @@ class Lifecycle:
             "metadata": {
                 "resourceVersion": meta["resourceVersion"],
                 "labels": {**claim["metadata"]["labels"], "karpenter.sh/registered": "true"},
-                "annotations": {"karpenter.sh/nodepool-hash": claim["metadata"]["annotations"].get("karpenter.sh/nodepool-hash")},
+                "annotations": {
+                    "karpenter.sh/nodepool-hash": claim["metadata"]["annotations"].get(
+                        "karpenter.sh/nodepool-hash"
+                    )
+                },
                 "finalizers": sorted({*(meta.get("finalizers") or []), TERMINATION}),
                 "ownerReferences": [owner_reference(NODECLAIMS, claim, controller=False)],
             },
@@ -213,7 +245,7 @@ class Lifecycle:
             if taint["key"] in EPHEMERAL:
                 return "KnownEphemeralTaintsExist", f'KnownEphemeralTaint "{shown}" still exists'
         allocatable = parse_resources(node["status"].get("allocatable"))
-        for name in parse_resources(((claim["spec"].get("resources") or {}).get("requests"))):
+        for name in parse_resources((claim["spec"].get("resources") or {}).get("requests")):
             if name != "pods" and not allocatable.get(name):
                 return "ResourceNotRegistered", f'Resource "{name}" was requested but not registered'
         if not allocatable.get(NEURON):
@@ -223,7 +255,9 @@ class Lifecycle:
     async def _interrupt(self, claim: Obj, node: Obj | None) -> None:
         text = "Spot interruption warning was triggered"
         for obj in filter(None, (claim, node)):
-            self._recorder.event(obj, "Warning", "SpotInterrupted", f"{obj['kind']} {obj['metadata']['name']} event: {text}")
+            self._recorder.event(
+                obj, "Warning", "SpotInterrupted", f"{obj['kind']} {obj['metadata']['name']} event: {text}"
+            )
         try:
             await self._cache.delete(NODECLAIMS, claim)
         except ApiError as error:

@@ -11,7 +11,13 @@ from local.client.queue import Queue
 from local.karpenter.claims import NODEPOOL
 from local.karpenter.requirements import OPERATORS
 
-CLASS_STEPS = ("AMIsReady", "SubnetsReady", "SecurityGroupsReady", "InstanceProfileReady", "ValidationSucceeded")
+CLASS_STEPS = (
+    "AMIsReady",
+    "SubnetsReady",
+    "SecurityGroupsReady",
+    "InstanceProfileReady",
+    "ValidationSucceeded",
+)
 ZONES = ("us-east-2a", "us-east-2b", "us-east-2c")
 
 
@@ -79,36 +85,66 @@ class Pools:
         reference = pool["spec"]["template"]["spec"]["nodeClassRef"]
         node_class = self._cache.of(EC2NODECLASSES).get("", reference["name"])
         problem = _invalid(pool)
-        steps = [_entry(pool, "ValidationSucceeded", "False" if problem else "True", "NodePoolValidationFailed" if problem else "ValidationSucceeded", problem)]
+        steps = [
+            _entry(
+                pool,
+                "ValidationSucceeded",
+                "False" if problem else "True",
+                "NodePoolValidationFailed" if problem else "ValidationSucceeded",
+                problem,
+            )
+        ]
         if node_class is None:
-            steps.append(_entry(pool, "NodeClassReady", "False", "NodeClassNotFound", "NodeClass not found on cluster"))
+            steps.append(
+                _entry(pool, "NodeClassReady", "False", "NodeClassNotFound", "NodeClass not found on cluster")
+            )
         elif not is_true(node_class, "Ready"):
-            steps.append(_entry(pool, "NodeClassReady", "False", "NodeClassNotReady", "NodeClass is not ready"))
+            steps.append(
+                _entry(pool, "NodeClassReady", "False", "NodeClassNotReady", "NodeClass is not ready")
+            )
         else:
             steps.append(_entry(pool, "NodeClassReady", "True", "NodeClassReady", ""))
-        claims = [each for each in self._cache.of(NODECLAIMS).items() if (each["metadata"].get("labels") or {}).get(NODEPOOL) == key[1]]
+        claims = [
+            each
+            for each in self._cache.of(NODECLAIMS).items()
+            if (each["metadata"].get("labels") or {}).get(NODEPOOL) == key[1]
+        ]
         health = condition(pool, "NodeRegistrationHealthy")
         if any(is_true(each, "Registered") for each in claims):
             steps.append(_entry(pool, "NodeRegistrationHealthy", "True", "NodeRegistrationHealthy", ""))
         elif health is None:
-            steps.append(_entry(pool, "NodeRegistrationHealthy", "Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"))
+            steps.append(
+                _entry(
+                    pool,
+                    "NodeRegistrationHealthy",
+                    "Unknown",
+                    "AwaitingReconciliation",
+                    "object is awaiting reconciliation",
+                )
+            )
         bad = [each for each in steps if each["status"] == "False"]
         text = ", ".join(f"{each['type']}=False" for each in bad)
-        steps.append(_entry(pool, "Ready", "False" if bad else "True", "UnhealthyDependents" if bad else "Ready", text))
+        steps.append(
+            _entry(pool, "Ready", "False" if bad else "True", "UnhealthyDependents" if bad else "Ready", text)
+        )
         conditions = list((pool.get("status") or {}).get("conditions") or [])
         for each in steps:
             conditions = with_condition(conditions, each)
-        status = {"conditions": conditions, "resources": _bought(claims), "nodes": len(claims)}
+        bought = _bought(claims)
+        status = {"conditions": conditions, "resources": bought, "nodes": len(claims)}
         old = pool.get("status") or {}
         if any(old.get(name) != value for name, value in status.items()):
-            gone = {name: None for name in old.get("resources") or {} if name not in status["resources"]}
-            body = {**status, "resources": {**status["resources"], **gone}}
+            gone = {name: None for name in old.get("resources") or {} if name not in bought}
+            body = {**status, "resources": {**bought, **gone}}
             await self._cache.patch(NODEPOOLS, pool, {"status": body}, sub="status")
         return None
 
 
 def _bought(claims: list[Obj]) -> dict[str, str]:
-    kinds = [INSTANCE_TYPES.get((each["metadata"].get("labels") or {}).get("node.kubernetes.io/instance-type", "")) for each in claims]
+    kinds = [
+        INSTANCE_TYPES.get((each["metadata"].get("labels") or {}).get("node.kubernetes.io/instance-type", ""))
+        for each in claims
+    ]
     total = add_resources(kind.capacity() for kind in kinds if kind)
     return {**format_resources(total), "nodes": str(len([kind for kind in kinds if kind]))}
 
@@ -118,7 +154,7 @@ def _invalid(pool: Obj) -> str:
         if each["operator"] not in OPERATORS:
             return f"invalid value: {each['operator']} in operator for key {each['key']}"
         if each["key"] == NODEPOOL:
-            return f'invalid value: {NODEPOOL} in requirements, restricted'
+            return f"invalid value: {NODEPOOL} in requirements, restricted"
     return ""
 
 

@@ -18,7 +18,7 @@ from local.client.objects import condition, deleting, is_true
 from local.client.placement import pod_requests
 from local.client.quantity import Resources, add_resources
 from local.karpenter.claims import NODEPOOL, claim_from, types_of
-from local.karpenter.provisioning import Draft, plan
+from local.karpenter.provisioning import OVERHEAD, Draft, plan
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +100,22 @@ class Provisioner:
         pods = [pod for pod in self._cache.of(PODS).items() if pending(pod)]
         if not pods:
             return
-        claims = {claim["metadata"]["name"]: claim for claim in self._cache.of(NODECLAIMS).items() if not deleting(claim)}
+        claims = {
+            claim["metadata"]["name"]: claim
+            for claim in self._cache.of(NODECLAIMS).items()
+            if not deleting(claim)
+        }
         pools = list(self._cache.of(NODEPOOLS).items())
         used = self._used()
         flying = self._flying(claims, pools, pods, used)
         in_flight = {draft.claim for draft in flying}
         open_pods = [pod for pod in pods if self.nominations.get(pod["metadata"]["uid"]) not in in_flight]
         open_pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-        bought = {(claim.get("status") or {}).get("nodeName") for claim in claims.values() if is_true(claim, "Initialized")}
+        bought = {
+            (claim.get("status") or {}).get("nodeName")
+            for claim in claims.values()
+            if is_true(claim, "Initialized")
+        }
         nodes = [
             node
             for node in self._cache.of(NODES).items()
@@ -117,7 +125,11 @@ class Provisioner:
         for pod, _, claim in decided.nominated:
             self._nominate(pod, claim)
         for draft in decided.buy:
-            draft.types = [kind for kind in draft.types if not self._unavailable.has(draft.pool["metadata"]["name"], kind.name)]
+            draft.types = [
+                kind
+                for kind in draft.types
+                if not self._unavailable.has(draft.pool["metadata"]["name"], kind.name)
+            ]
             if not draft.types:
                 for pod in draft.pods:
                     self._refuse(pod, self._no_offering(draft))
@@ -133,7 +145,7 @@ class Provisioner:
     def _no_offering(draft: Draft) -> str:
         name = draft.pool["metadata"]["name"]
         return (
-            f'Failed to schedule pod, incompatible with nodepool "{name}", daemonset overhead={{"pods":"0"}}, '
+            f'Failed to schedule pod, incompatible with nodepool "{name}", {OVERHEAD}, '
             "no instance type has the required offering"
         )
 
@@ -162,7 +174,14 @@ class Provisioner:
         """Claims that are not initialized yet, with what is meant for them already."""
         result = []
         for name, claim in claims.items():
-            pool = next((each for each in pools if each["metadata"]["name"] == claim["metadata"]["labels"].get(NODEPOOL)), None)
+            pool = next(
+                (
+                    each
+                    for each in pools
+                    if each["metadata"]["name"] == claim["metadata"]["labels"].get(NODEPOOL)
+                ),
+                None,
+            )
             if pool is None or is_true(claim, "Initialized"):
                 continue
             labels = claim["metadata"]["labels"]

@@ -1,4 +1,6 @@
-"""From pending pods to NodeClaims to be made: pure simulation over pools, claims in flight and existing nodes."""
+"""From pending pods to NodeClaims to be made: pure simulation over pools, claims in flight and existing
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ from local.karpenter.requirements import Requirement, accepts_all, choice, pod_r
 
 CAPACITY_TYPES = ("reserved", "on-demand", "spot")
 DEFAULT_TYPE = "on-demand"
+OVERHEAD = 'daemonset overhead={"pods":"0"}'
 
 
 @dataclass
 class Draft:
-    """A node that is to be bought, or is being bought: its pool, the types that fit so far, the pods meant for it."""
+    """A node that is to be bought, or is being bought: its pool, the types that fit so far, the pods meant
+    for it.
+    """
 
     pool: Obj
     types: list[InstanceType]
@@ -62,7 +67,8 @@ def open_draft(pool: Obj, pod: Obj) -> Draft | str:
     taint = untolerated(pod, spec.get("taints") or [])
     if taint:
         value = f"={taint['value']}" if taint.get("value") else ""
-        return f'incompatible with nodepool "{name}", daemonset overhead={{"pods":"0"}}, did not tolerate taint (taint={taint["key"]}{value}:{taint["effect"]})'
+        shown = f"{taint['key']}{value}:{taint['effect']}"
+        return f'incompatible with nodepool "{name}", {OVERHEAD}, did not tolerate taint (taint={shown})'
     requirements = pool_requirements(pool)
     for alternative in pod_requirements(pod):
         draft = _compatible(pool, [*requirements, *alternative])
@@ -73,18 +79,19 @@ def open_draft(pool: Obj, pod: Obj) -> Draft | str:
             wants = format_resources(pod_requests(pod))
             asked = ", ".join(f'"{key}":"{value}"' for key, value in wants.items())
             return (
-                f'incompatible with nodepool "{name}", daemonset overhead={{"pods":"0"}}, no instance type has enough '
+                f'incompatible with nodepool "{name}", {OVERHEAD}, no instance type has enough '
                 f"resources, requirements={_shown(requirements)}, resources={{{asked}}}"
             )
     alternative = pod_requirements(pod)[0]
     broken = _broken(requirements, alternative)
-    return f'incompatible with nodepool "{name}", daemonset overhead={{"pods":"0"}}, incompatible requirements, {broken}'
+    return f'incompatible with nodepool "{name}", {OVERHEAD}, incompatible requirements, {broken}'
 
 
 def _compatible(pool: Obj, requirements: list[Requirement]) -> Draft | None:
     zones = choice(requirements, "topology.kubernetes.io/zone", ("us-east-2b", "us-east-2a", "us-east-2c"))
     kinds = choice(requirements, "karpenter.sh/capacity-type", CAPACITY_TYPES)
-    # Reserved capacity is only there for those who ask for it by name; on-demand is the default as in Karpenter.
+    # Reserved capacity is only there for those who ask for it by name; on-demand is the default as in
+    # Karpenter.
     asked = any(each.key == "karpenter.sh/capacity-type" for each in requirements)
     if not asked:
         kinds = [DEFAULT_TYPE]
@@ -92,7 +99,9 @@ def _compatible(pool: Obj, requirements: list[Requirement]) -> Draft | None:
     if not zones or not kinds:
         return None
     draft = Draft(pool, [], zones, kinds)
-    draft.types = [kind for kind in INSTANCE_TYPES.values() if accepts_all(requirements, draft.labels(kind)) is None]
+    draft.types = [
+        kind for kind in INSTANCE_TYPES.values() if accepts_all(requirements, draft.labels(kind)) is None
+    ]
     return draft if draft.types else None
 
 
@@ -100,9 +109,9 @@ def _broken(pool: list[Requirement], pod: list[Requirement]) -> str:
     for each in pod:
         mine = [other for other in pool if other.key == each.key]
         if not mine:
-            known = each.key in Draft({"metadata": {"name": ""}, "spec": {"template": {}}}, [], ["us-east-2b"], ["spot"]).labels(
-                next(iter(INSTANCE_TYPES.values()))
-            )
+            known = each.key in Draft(
+                {"metadata": {"name": ""}, "spec": {"template": {}}}, [], ["us-east-2b"], ["spot"]
+            ).labels(next(iter(INSTANCE_TYPES.values())))
             if not known:
                 return f'label "{each.key}" does not have known values'
         elif not any(other.accepts({each.key: value}) for other in mine for value in each.values):
@@ -115,7 +124,9 @@ def _shown(requirements: list[Requirement]) -> str:
 
 
 def fits(draft: Draft, pod: Obj) -> bool:
-    """Add the pod to the draft if some type of it still holds everything; the types are narrowed to those that do."""
+    """Add the pod to the draft if some type of it still holds everything; the types are narrowed to those
+    that do.
+    """
     total = add_resources([draft.requests, pod_requests(pod)])
     types = [kind for kind in draft.types if _holds(kind, total)]
     if not types:
@@ -150,20 +161,37 @@ def within_limits(pool: Obj, spent: Resources, kind: InstanceType) -> bool:
     """May the pool buy one more of this type?"""
     limits = parse_resources(pool["spec"].get("limits"))
     capacity = {name: value for name, value in kind.capacity().items() if name != NEURONCORE}
-    return all(spent.get(name, Decimal(0)) + capacity.get(name, Decimal(0)) <= limit for name, limit in limits.items())
+    return all(
+        spent.get(name, Decimal(0)) + capacity.get(name, Decimal(0)) <= limit
+        for name, limit in limits.items()
+    )
 
 
 def plan(
-    pods: list[Obj], pools: list[Obj], flying: list[Draft], nodes: list[Obj], used: dict[str, Resources], spent: dict[str, Resources]
+    pods: list[Obj],
+    pools: list[Obj],
+    flying: list[Draft],
+    nodes: list[Obj],
+    used: dict[str, Resources],
+    spent: dict[str, Resources],
 ) -> Plan:
     """Decide for all pending pods at once. `used` per node, `spent` per pool (claims already made)."""
     result = Plan()
     used = {name: dict(value) for name, value in used.items()}
     spent = {name: dict(value) for name, value in spent.items()}
     # Heavier pools first, as in Karpenter; names break ties.
-    ready = sorted(filter(pool_ready, pools), key=lambda each: (-each["spec"].get("weight", 0), each["metadata"]["name"]))
+    ready = sorted(
+        filter(pool_ready, pools), key=lambda each: (-each["spec"].get("weight", 0), each["metadata"]["name"])
+    )
     for pod in pods:
-        node = next((each for each in nodes if node_refusal(pod, each, used.get(each["metadata"]["name"], {})) is None), None)
+        node = next(
+            (
+                each
+                for each in nodes
+                if node_refusal(pod, each, used.get(each["metadata"]["name"], {})) is None
+            ),
+            None,
+        )
         if node is not None:
             # The scheduler will see to it; nothing has to be bought.
             name = node["metadata"]["name"]

@@ -27,10 +27,16 @@ class Requirement:
         return cls(str(entry["key"]), str(entry["operator"]), tuple(map(str, values)))
 
     def accepts(self, labels: Mapping[str, str]) -> bool:
-        return matches_expression({"key": self.key, "operator": self.operator, "values": list(self.values)}, labels)
+        return matches_expression(
+            {"key": self.key, "operator": self.operator, "values": list(self.values)}, labels
+        )
 
     def to_object(self) -> Obj:
-        return {"key": self.key, "operator": self.operator, **({"values": list(self.values)} if self.values else {})}
+        return {
+            "key": self.key,
+            "operator": self.operator,
+            **({"values": list(self.values)} if self.values else {}),
+        }
 
     def __str__(self) -> str:
         values = f" [{' '.join(self.values)}]" if self.values else ""
@@ -49,11 +55,16 @@ def pool_requirements(pool: Obj) -> list[Requirement]:
 
 def pod_requirements(pod: Obj) -> list[list[Requirement]]:
     """Alternatives (any one will do), each a list of requirements that must all hold."""
-    base = [Requirement(key, "In", (value,)) for key, value in sorted((pod["spec"].get("nodeSelector") or {}).items())]
+    base = [
+        Requirement(key, "In", (value,))
+        for key, value in sorted((pod["spec"].get("nodeSelector") or {}).items())
+    ]
     terms = affinity_terms(pod)
     if terms is None:
         return [base]
-    return [[*base, *(Requirement.parse(each) for each in term.get("matchExpressions") or [])] for term in terms]
+    return [
+        [*base, *(Requirement.parse(each) for each in term.get("matchExpressions") or [])] for term in terms
+    ]
 
 
 def accepts_all(requirements: Iterable[Requirement], labels: Mapping[str, str]) -> Requirement | None:

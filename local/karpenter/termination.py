@@ -27,7 +27,13 @@ class Termination:
         if node is not None:
             waiting = await self._drain(node)
             if waiting:
-                await self._mark(claim, "Drained", "Unknown", "Draining", f"Draining, {waiting} pods are waiting to be evicted")
+                await self._mark(
+                    claim,
+                    "Drained",
+                    "Unknown",
+                    "Draining",
+                    f"Draining, {waiting} pods are waiting to be evicted",
+                )
                 return 0.2
             await self._mark(claim, "Drained", "True", "Drained", "")
             await self._cache.delete(NODES, node)
@@ -43,7 +49,9 @@ class Termination:
         if not any(each["key"] == DISRUPTED["key"] for each in taints):
             version = node["metadata"]["resourceVersion"]
             await self._cache.patch(
-                NODES, node, {"metadata": {"resourceVersion": version}, "spec": {"taints": [*taints, DISRUPTED]}}
+                NODES,
+                node,
+                {"metadata": {"resourceVersion": version}, "spec": {"taints": [*taints, DISRUPTED]}},
             )
         waiting = 0
         for pod in list(self._cache.of(PODS).items()):
@@ -75,7 +83,6 @@ class Termination:
         if len(kept) == len(obj["metadata"].get("finalizers") or []):
             return
         try:
-
             await self._cache.patch(resource, obj, {"metadata": {"finalizers": kept or None}})
         except ApiError as error:
             if not error.not_found:

@@ -32,16 +32,30 @@ log = logging.getLogger(__name__)
 
 def arguments() -> Namespace:
     parser = program.parser("local.kubelet", __doc__ or "")
-    parser.add_argument("--root", type=Path, required=True, help="folder for pods, logs and what stands for node disks")
-    parser.add_argument("--listen", default="127.0.0.1:0", help="address and port of the kubelet API (0: any free port)")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder for pods, logs and what stands for node disks"
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", help="address and port of the kubelet API (0: any free port)"
+    )
     parser.add_argument("--kubelet-token", default="", help="bearer token that the API server presents")
     parser.add_argument("--pod-cidr", default="127.64.0.0/12", help="range of the pods' addresses")
-    parser.add_argument("--pod-identity-env", type=Path, help="variables for pods whose service account has a role")
-    parser.add_argument("--images", type=Path, default=Path(__file__).with_name("images.yaml"), help="image table")
-    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[2], help="where the table's folders begin")
-    parser.add_argument("--backoff-base", type=float, default=10.0, help="first crash or pull back-off in seconds")
+    parser.add_argument(
+        "--pod-identity-env", type=Path, help="variables for pods whose service account has a role"
+    )
+    parser.add_argument(
+        "--images", type=Path, default=Path(__file__).with_name("images.yaml"), help="image table"
+    )
+    parser.add_argument(
+        "--checkout", type=Path, default=Path(__file__).parents[2], help="where the table's folders begin"
+    )
+    parser.add_argument(
+        "--backoff-base", type=float, default=10.0, help="first crash or pull back-off in seconds"
+    )
     parser.add_argument("--register-seconds", type=float, default=0.7, help="from launched to registered")
-    parser.add_argument("--plugin-seconds", type=float, default=0.5, help="from ready to Neuron devices allocatable")
+    parser.add_argument(
+        "--plugin-seconds", type=float, default=0.5, help="from ready to Neuron devices allocatable"
+    )
     return parser.parse_args()
 
 
@@ -55,7 +69,9 @@ async def main(given: Namespace) -> None:
     server = web.AppRunner(web.Application(), access_log=None)
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(Api(load_kubeconfig(given.kubeconfig), "local-kubelet"))
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)))
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+        )
         cache, recorder = Cache(api), Recorder(api, "kubelet")
         images = ImageTable.load(given.images, given.checkout.resolve())
         listener = _bind(address, int(port))
@@ -75,8 +91,12 @@ async def main(given: Namespace) -> None:
         server = web.AppRunner(make_app(kubelet), access_log=None, shutdown_timeout=1)
         try:
             await server.setup()
-            await web.SockSite(server, listener, ssl_context=serving_context(root, address, "local-system")).start()
-            log.info("kubelet API on https://%s:%d, root %s, pid %d", address, settings.port, root, os.getpid())
+            await web.SockSite(
+                server, listener, ssl_context=serving_context(root, address, "local-system")
+            ).start()
+            log.info(
+                "kubelet API on https://%s:%d, root %s, pid %d", address, settings.port, root, os.getpid()
+            )
             writer = asyncio.create_task(recorder.run())
             stack.callback(writer.cancel)
             # Known Nodes and NodeClaims first, so that a pod found at start finds its node.

@@ -15,7 +15,9 @@ class Addresses:
         self._next = 2
 
     def take(self, wanted: str | None = None) -> str:
-        """A free address (the wanted one when it is free and of this range); raises RuntimeError when none is left."""
+        """A free address (the wanted one when it is free and of this range); raises RuntimeError when none is
+        left.
+        """
         if wanted and wanted not in self._held and ipaddress.ip_address(wanted) in self._network:
             self._held.add(wanted)
             return wanted

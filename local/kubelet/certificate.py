@@ -27,7 +27,8 @@ def serving_context(folder: Path, address: str, name: str) -> ssl.SSLContext:
         .not_valid_before(moment - timedelta(minutes=5))
         .not_valid_after(moment + timedelta(days=365))
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]), critical=False
+            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]),
+            critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -32,7 +32,9 @@ SETTLED = 600.0
 class Container:
     """Runs one container of a pod until it is done or stopped."""
 
-    def __init__(self, context: PodContext, spec: Obj, state: ContainerState, *, init: bool, sidecar: bool) -> None:
+    def __init__(
+        self, context: PodContext, spec: Obj, state: ContainerState, *, init: bool, sidecar: bool
+    ) -> None:
         self.context = context
         self.spec = spec
         self.state = state
@@ -49,7 +51,8 @@ class Container:
         self._idle.set()
         self._crashes = 0
 
-    # -- the loop ---------------------------------------------------------------------------------------------------
+    # -- the loop --------------------------------------------------------------------------------------
+    # -------------
 
     async def run(self, policy: str) -> None:
         """Until the container is done for good (see `state.done`) or stopped."""
@@ -82,17 +85,24 @@ class Container:
     async def _back_off(self, ended: float) -> None:
         settings = self.context.host.settings
         # The first restart is immediate; the back-off of the kubelet begins with the second.
-        delay = 0.0 if not self._crashes else min(settings.backoff_base * 2 ** (self._crashes - 1), settings.backoff_max)
+        delay = (
+            0.0
+            if not self._crashes
+            else min(settings.backoff_base * 2 ** (self._crashes - 1), settings.backoff_max)
+        )
         self._crashes += 1
         if not delay:
             return
         meta = self.context.pod["metadata"]
         name = f"pod={meta['name']}_{meta['namespace']}({meta['uid']})"
-        self.state.wait("CrashLoopBackOff", f"back-off {_go(delay)} restarting failed container={self.spec['name']} {name}")
+        self.state.wait(
+            "CrashLoopBackOff",
+            f"back-off {_go(delay)} restarting failed container={self.spec['name']} {name}",
+        )
         self._event(
             "Warning",
             "BackOff",
-            f"Back-off restarting failed container {self.spec['name']} in pod {meta['name']}_{meta['namespace']}({meta['uid']})",
+            f"Back-off restarting failed container {self.spec['name']} in pod {name.removeprefix('pod=')}",
         )
         self.context.changed()
         await self._pause(delay - (time.monotonic() - ended))
@@ -104,7 +114,8 @@ class Container:
     def _event(self, kind: str, reason: str, message: str) -> None:
         self.context.event(kind, reason, message, self.field)
 
-    # -- image --------------------------------------------------------------------------------------------------------
+    # -- image -----------------------------------------------------------------------------------------
+    # ---------------
 
     async def _pull(self) -> Image | None:
         """The image; waits with back-off while there is none; None once stopped."""
@@ -124,8 +135,14 @@ class Container:
                 return image
             error = pull_error(name)
             if self.spec.get("imagePullPolicy") == "Never":
-                self.state.wait("ErrImageNeverPull", f'Container image "{name}" is not present with pull policy of Never')
-                self._event("Warning", "ErrImageNeverPull", self.state.waiting["message"] if self.state.waiting else "")
+                self.state.wait(
+                    "ErrImageNeverPull", f'Container image "{name}" is not present with pull policy of Never'
+                )
+                self._event(
+                    "Warning",
+                    "ErrImageNeverPull",
+                    self.state.waiting["message"] if self.state.waiting else "",
+                )
                 self.context.changed()
                 await self._pause(delay)
                 continue
@@ -145,7 +162,8 @@ class Container:
             delay = min(delay * 2, settings.backoff_max)
         return None
 
-    # -- one run ------------------------------------------------------------------------------------------------------
+    # -- one run ---------------------------------------------------------------------------------------
+    # ---------------
 
     async def _run_once(self, image: Image) -> bool:
         """Start and follow one run; false when it could not even be configured (try again)."""
@@ -246,15 +264,19 @@ class Container:
 
     def _not_started(self, error: OSError, launch: Launch, container_id: str) -> None:
         program = launch.argv[0]
-        words = "executable file not found in $PATH" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        words = (
+            "executable file not found in $PATH"
+            if isinstance(error, FileNotFoundError)
+            else str(error.strerror).lower()
+        )
         if "/" in program and isinstance(error, FileNotFoundError):
             words = "no such file or directory"
             detail = f'exec: "{program}": stat {program}: {words}'
         else:
             detail = f'exec: "{program}": {words}'
         text = (
-            "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create "
-            f"failed: unable to start container process: error during container init: {detail}"
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+            f"runc create failed: unable to start container process: error during container init: {detail}"
         )
         self._event("Normal", "Created", f"Created container: {self.spec['name']}")
         self._event("Warning", "Failed", f"Error: {text}")
@@ -273,7 +295,8 @@ class Container:
         )
         self.context.changed()
 
-    # -- health and hooks ---------------------------------------------------------------------------------------------
+    # -- health and hooks
+    # ---------------------------------------------------------------------------------------------
 
     async def _health(self, process: Process) -> None:
         hook = (self.spec.get("lifecycle") or {}).get("postStart")
@@ -283,7 +306,9 @@ class Container:
                 self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}")
                 await self._terminate(process, self.grace, "FailedPostStartHook")
                 return
-        await Health(self).run(lambda grace: self._terminate(process, self.grace if grace is None else grace, "unhealthy"))
+        await Health(self).run(
+            lambda grace: self._terminate(process, self.grace if grace is None else grace, "unhealthy")
+        )
 
     @property
     def grace(self) -> float:
@@ -311,7 +336,8 @@ class Container:
             pump.drain()
         return code, output[:10240].decode(errors="replace")
 
-    # -- stopping -----------------------------------------------------------------------------------------------------
+    # -- stopping --------------------------------------------------------------------------------------
+    # ---------------
 
     async def stop(self, grace: float) -> None:
         """Stop for good: preStop, SIGTERM, grace, SIGKILL. Returns when the process is gone."""

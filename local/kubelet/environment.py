@@ -1,4 +1,6 @@
-"""A container's environment: literal values, references to pod fields, ConfigMaps and Secrets, $(VAR) expansion."""
+"""A container's environment: literal values, references to pod fields, ConfigMaps and Secrets, $(VAR)
+expansion.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from local.client.quantity import parse_quantity
 
 
 class ConfigError(Exception):
-    """The container cannot be configured; the text is what the kubelet reports (CreateContainerConfigError)."""
+    """The container cannot be configured; the text is what the kubelet reports."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ _REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_.\-][A-Za-z0-9_.\-]*)\))")
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """Expand $(NAME) from `known`; `$$` is one dollar; an unknown name stays as written (Kubernetes' rules)."""
+    """Expand $(NAME) from `known`; `$$` is one dollar; an unknown name stays as written."""
 
     def replace(found: re.Match[str]) -> str:
         if found.group(0) == "$$":
@@ -79,7 +81,9 @@ def _escaped(value: str) -> str:
 
 
 def resource_value(pod: Obj, container: Obj, reference: Obj, allocatable: Mapping[str, str]) -> str:
-    """Value of a resourceFieldRef, in units of its divisor, rounded up; limits fall back to the node's allocatable."""
+    """Value of a resourceFieldRef, in units of its divisor, rounded up; limits fall back to the node's
+    allocatable.
+    """
     name = reference.get("containerName")
     if name:
         every = [*(pod["spec"].get("containers") or []), *(pod["spec"].get("initContainers") or [])]
@@ -100,8 +104,8 @@ def container_environment(
     result: dict[str, str] = {}
     for entry in container.get("envFrom") or []:
         prefix = entry.get("prefix", "")
-        for key, value in _whole_source(entry, sources).items():
-            result[prefix + key] = value.decode(errors="surrogateescape")
+        for key, data in _whole_source(entry, sources).items():
+            result[prefix + key] = data.decode(errors="surrogateescape")
     for entry in container.get("env") or []:
         if "valueFrom" not in entry:
             result[entry["name"]] = expand(entry.get("value") or "", result)

@@ -79,8 +79,14 @@ class _Session:
             message = f'exec: "{self._command[0]}": executable file not found in $PATH'
             if not isinstance(error, FileNotFoundError):
                 message = str(error)
-            text = f"error executing command in container: failed to exec in container: OCI runtime exec failed: {message}"
-            status = {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
+            text = f"error executing command in container: OCI runtime exec failed: {message}"
+            status = {
+                "metadata": {},
+                "status": "Failure",
+                "message": text,
+                "reason": "InternalError",
+                "code": 500,
+            }
         self._put(ERROR, json.dumps(status).encode())
         self._out.put_nowait(None)
         await sender
@@ -103,7 +109,9 @@ class _Session:
         if tty:
             ours, theirs = os.openpty()
             environment = {"TERM": "xterm", **launch.environment}
-            process = Process.start(argv, environment, launch.folder, stdin=theirs, stdout=theirs, stderr=theirs)
+            process = Process.start(
+                argv, environment, launch.folder, stdin=theirs, stdout=theirs, stderr=theirs
+            )
             os.close(theirs)
             self._terminal = self._stdin = os.dup(ours)
             pumps.append(Pump(ours, lambda data: self._put(STDOUT, data)))
@@ -146,7 +154,9 @@ class _Session:
             elif channel == RESIZE and self._terminal is not None:
                 size = json.loads(body)
                 fcntl.ioctl(
-                    self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size["Height"], size["Width"], 0, 0)
+                    self._terminal,
+                    termios.TIOCSWINSZ,
+                    struct.pack("HHHH", size["Height"], size["Width"], 0, 0),
                 )
             elif channel == CLOSE and body[:1] == bytes([STDIN]):
                 self._close_stdin()

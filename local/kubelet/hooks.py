@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def probe_target(container: Container) -> Target:
     """Where probes and hooks reach the container."""
-    ports = {each["name"]: each["containerPort"] for each in container.spec.get("ports") or [] if each.get("name")}
+    ports = {
+        each["name"]: each["containerPort"] for each in container.spec.get("ports") or [] if each.get("name")
+    }
     context = container.context
     return Target(context.ip, ports, container.execute, context.host.http)
 

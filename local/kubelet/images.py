@@ -38,7 +38,7 @@ class ImageTable:
 
     @classmethod
     def load(cls, file: Path, checkout: Path) -> ImageTable:
-        """Read the table; relative folders are taken from `checkout`; raises ValueError naming file and rule."""
+        """Read the table, folders relative to `checkout`; raises ValueError naming file and rule."""
         content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
         rules = []
         for number, entry in enumerate(content["images"]):

@@ -47,7 +47,8 @@ class Kubelet:
         for each in self.workers.values():
             each.kill()
 
-    # -- nodes --------------------------------------------------------------------------------------------------------
+    # -- nodes -----------------------------------------------------------------------------------------
+    # ---------------
 
     def _add_node(self, spec: NodeSpec, delay: float) -> None:
         if spec.name in self.nodes:
@@ -73,13 +74,17 @@ class Kubelet:
             return
         if deleting(new) or not is_true(new, "Launched"):
             return
-        faults = json.loads((new["metadata"].get("annotations") or {}).get("local.trainyard.dev/faults") or "{}")
+        faults = json.loads(
+            (new["metadata"].get("annotations") or {}).get("local.trainyard.dev/faults") or "{}"
+        )
         spec = claimed_node(new)
         if spec and not faults.get("never_register"):
             self._add_node(spec, self.host.settings.register_seconds)
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
-        """A Node that someone deletes while its machine lives is registered again, except when its claim goes too."""
+        """A Node that someone deletes while its machine lives is registered again, except when its claim goes
+        too.
+        """
         if new is not None or old is None:
             return
         name = old["metadata"]["name"]
@@ -109,7 +114,8 @@ class Kubelet:
                 if worker.context.node.name == name:
                     self._remove(uid)
 
-    # -- pods ---------------------------------------------------------------------------------------------------------
+    # -- pods ------------------------------------------------------------------------------------------
+    # ---------------
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old

@@ -33,7 +33,7 @@ class Launch:
 
 
 def container_folder(context: PodContext, container: Obj) -> Path:
-    return context.folder / "containers" / container["name"]
+    return context.folder / "containers" / str(container["name"])
 
 
 def prepare(context: PodContext, container: Obj, image: Image, *, init: bool) -> Launch:

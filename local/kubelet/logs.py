@@ -1,4 +1,6 @@
-"""Container logs on disk in the CRI form: `<RFC3339Nano> <stream> <F|P> <text>`; written by us, read with options."""
+"""Container logs on disk in the CRI form: `<RFC3339Nano> <stream> <F|P> <text>`; written by us, read with
+options.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class ContainerLog:
             return
         for stream, rest in self._rest.items():
             if rest:
-                self._file.write(b"%b %b P %b\n" % (nano_stamp(time.time_ns()).encode(), stream.encode(), rest))
+                self._file.write(
+                    b"%b %b P %b\n" % (nano_stamp(time.time_ns()).encode(), stream.encode(), rest)
+                )
         self.closed = True
         self._file.close()
         self._wake()

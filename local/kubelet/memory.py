@@ -1,4 +1,4 @@
-"""Memory limits: resident memory of process trees, polled in one loop for all containers that have a limit."""
+"""Memory limits: resident memory of process trees, polled in one loop for all that have a limit."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ _CONDITIONS = (
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What a node is to be. `capacity` holds no devices; `devices` come from the plugin once the node is ready."""
+    """What a node is to be. `capacity` holds no devices; `devices` come from the plugin once the node is
+    ready.
+    """
 
     name: str
     instance_type: str
@@ -53,7 +55,12 @@ class NodeSpec:
 def system_node() -> NodeSpec:
     """The static CPU node: a simulation of size, not a measure of this machine."""
     gib = Decimal(2**30)
-    size: Resources = {"cpu": Decimal(64), "memory": 256 * gib, "pods": Decimal(200), "ephemeral-storage": 500 * gib}
+    size: Resources = {
+        "cpu": Decimal(64),
+        "memory": 256 * gib,
+        "pods": Decimal(200),
+        "ephemeral-storage": 500 * gib,
+    }
     labels = {
         "node.kubernetes.io/instance-type": "m7i.8xlarge",
         "kubernetes.io/arch": "amd64",
@@ -137,7 +144,10 @@ class Node:
         labels = {"kubernetes.io/hostname": spec.name, **spec.labels}
         node: Obj = {
             "metadata": {"name": spec.name, "labels": labels},
-            "spec": {"taints": [NOT_READY, *spec.taints], **({"providerID": spec.provider_id} if spec.provider_id else {})},
+            "spec": {
+                "taints": [NOT_READY, *spec.taints],
+                **({"providerID": spec.provider_id} if spec.provider_id else {}),
+            },
         }
         try:
             made = await self._cache.create(NODES, node)

@@ -1,4 +1,6 @@
-"""Finding container processes by the marker in their environment, for a kubelet that died without cleaning up."""
+"""Finding container processes by the marker in their environment, for a kubelet that died without cleaning
+up.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ def stack_id(root: Path) -> str:
 
 
 def find(values: dict[str, str]) -> Iterator[int]:
-    """Process ids (ours excluded) whose environment has all these values; Linux only, others yield nothing."""
+    """Process ids (ours excluded) whose environment has all these values; Linux only."""
     wanted = {f"{key}={value}".encode() for key, value in values.items()}
     for entry in Path("/proc").glob("[0-9]*"):
         pid = int(entry.name)

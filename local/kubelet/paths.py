@@ -1,4 +1,6 @@
-"""Rewriting of mount paths: processes have no mount namespace, so `/models/x` must become a folder of the pod."""
+"""Rewriting of mount paths: processes have no mount namespace, so `/models/x` must become a folder of the
+pod.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# A path begins at the start, after `file://`, or after a character that cannot be part of a longer path or of a URL;
+# A path begins at the start, after `file://`, or after a character that cannot be part of a longer path or
+# of a URL;
 # it ends where no character follows that would make it another name. So `s3://models`, `http://h:1/models`,
 # `/data/models` and `/models-old` stay as they are.
 _BEFORE = r"(?:(?<=file://)|(?<![\w./\-~})*+%@]))"
@@ -20,7 +23,9 @@ class PathMap:
         """`mounts`: absolute container path (no trailing slash) -> host path."""
         self.mounts = {_clean(path): host for path, host in mounts.items()}
         longest = sorted(self.mounts, key=len, reverse=True)
-        self._pattern = re.compile(f"{_BEFORE}({'|'.join(map(re.escape, longest))}){_AFTER}") if longest else None
+        self._pattern = (
+            re.compile(f"{_BEFORE}({'|'.join(map(re.escape, longest))}){_AFTER}") if longest else None
+        )
 
     def rewrite(self, text: str) -> str:
         """Replace every mount path in `text`, the longest first, each place once."""

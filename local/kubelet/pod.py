@@ -38,9 +38,15 @@ class PodWorker:
         inits = spec.get("initContainers") or []
         sidecars = frozenset(each["name"] for each in inits if each.get("restartPolicy") == "Always")
         self.state = PodState(
-            init=[ContainerState(each["name"], each["image"], {"reason": "PodInitializing"}) for each in inits],
+            init=[
+                ContainerState(each["name"], each["image"], {"reason": "PodInitializing"}) for each in inits
+            ],
             main=[
-                ContainerState(each["name"], each["image"], {"reason": "PodInitializing"} if inits else {"reason": "ContainerCreating"})
+                ContainerState(
+                    each["name"],
+                    each["image"],
+                    {"reason": "PodInitializing"} if inits else {"reason": "ContainerCreating"},
+                )
                 for each in spec["containers"]
             ],
             sidecars=sidecars,
@@ -62,7 +68,8 @@ class PodWorker:
         self._running: set[asyncio.Task[None]] = set()
         self._over = False
 
-    # -- what the kubelet calls ---------------------------------------------------------------------------------------
+    # -- what the kubelet calls
+    # ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self.writer.start()
@@ -121,7 +128,8 @@ class PodWorker:
         live = container.log if container.log and container.log.path.stem == str(runs[-1]) else None
         return folder / f"{runs[-1]}.log", live
 
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- life ------------------------------------------------------------------------------------------
+    # ---------------
 
     def _changed(self) -> None:
         self.writer.changed()
@@ -131,7 +139,10 @@ class PodWorker:
         status = self.pod.get("status") or {}
         known = {
             each["name"]: each
-            for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+            for each in [
+                *(status.get("initContainerStatuses") or []),
+                *(status.get("containerStatuses") or []),
+            ]
         }
         for state in [*self.state.init, *self.state.main]:
             old = known.get(state.name) or {}
@@ -174,7 +185,9 @@ class PodWorker:
         try:
             await asyncio.wait_for(self._run_containers(), left)
         except TimeoutError:
-            self.context.event("Normal", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+            self.context.event(
+                "Normal", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+            )
             await self._stop_all(float(spec.get("terminationGracePeriodSeconds", 30)))
             self.state.failed_reason = "DeadlineExceeded"
             self.state.failed_message = "Pod was active on the node longer than the specified deadline"
@@ -258,7 +271,9 @@ class PodWorker:
         result = {}
         for name in names:
             try:
-                result[name] = await self.host.cache.api.get(resource, self.pod["metadata"]["namespace"], name)
+                result[name] = await self.host.cache.api.get(
+                    resource, self.pod["metadata"]["namespace"], name
+                )
             except ApiError as error:
                 if not error.not_found:
                     raise
@@ -281,7 +296,8 @@ class PodWorker:
         lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
-    # -- end ----------------------------------------------------------------------------------------------------------
+    # -- end -------------------------------------------------------------------------------------------
+    # ---------------
 
     async def _stop_sidecars(self) -> None:
         """In reverse order of their start, as the kubelet does."""

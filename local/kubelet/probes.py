@@ -103,15 +103,24 @@ async def _http(action: Mapping[str, Any], target: Target, timeout: float) -> tu
     headers.update({each["name"]: each["value"] for each in action.get("httpHeaders") or []})
     try:
         limit = aiohttp.ClientTimeout(total=timeout)
-        async with target.session.get(url, headers=headers, timeout=limit, ssl=False, allow_redirects=False) as answer:
+        async with target.session.get(
+            url, headers=headers, timeout=limit, ssl=False, allow_redirects=False
+        ) as answer:
             await answer.content.read(10 * 1024)
             if 200 <= answer.status < 400:
                 return True, ""
             return False, f"HTTP probe failed with statuscode: {answer.status}"
     except TimeoutError:
-        return False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+        return (
+            False,
+            f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)',
+        )
     except aiohttp.ClientConnectorError as error:
-        words = "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else str(error.os_error)
+        words = (
+            "connection refused"
+            if isinstance(error.os_error, ConnectionRefusedError)
+            else str(error.os_error)
+        )
         return False, f'Get "{url}": dial tcp {host}:{port}: connect: {words}'
     except (aiohttp.ClientError, OSError) as error:
         return False, f'Get "{url}": {str(error) or "EOF"}'

@@ -1,4 +1,6 @@
-"""Processes that stand for containers: own session, dead when the kubelet dies, killed with all their descendants."""
+"""Processes that stand for containers: own session, dead when the kubelet dies, killed with all their
+descendants.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +130,7 @@ class Process:
                 each.kill()
 
     def sweep(self) -> None:
-        """After the main process ended: kill what it left in its group, as the end of a PID namespace would."""
+        """After the main process ended: kill what it left, as the end of a PID namespace would."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

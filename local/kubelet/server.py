@@ -86,7 +86,11 @@ async def _logs(kubelet: Kubelet, request: web.Request) -> web.StreamResponse:
     found = worker.log_file(container, previous=previous)
     if found is None:
         meta = f'"{container}" in pod "{name}"'
-        text = f"previous terminated container {meta} not found" if previous else f"container {meta} is waiting to start"
+        text = (
+            f"previous terminated container {meta} not found"
+            if previous
+            else f"container {meta} is waiting to start"
+        )
         state = worker.container(container)
         waiting = state.state.waiting if state else None
         if not previous and waiting:

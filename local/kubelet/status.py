@@ -137,13 +137,19 @@ def pod_status(pod: Obj, state: PodState) -> Obj:
         word = "PodCompleted" if current == "Succeeded" else "PodFailed"
         new = [
             entry("PodReadyToStartContainers", False),
-            entry("Initialized", state.initialized, "PodCompleted" if current == "Succeeded" else "ContainersNotInitialized"),
+            entry(
+                "Initialized",
+                state.initialized,
+                "PodCompleted" if current == "Succeeded" else "ContainersNotInitialized",
+            ),
             entry("Ready", False, word),
             entry("ContainersReady", False, word),
         ]
     else:
         message = f"containers with unready status: {_names(unready)}"
-        gate_text = "; ".join(f'corresponding condition of pod readiness gate "{each}" does not exist.' for each in open_gates)
+        gate_text = "; ".join(
+            f'corresponding condition of pod readiness gate "{each}" does not exist.' for each in open_gates
+        )
         new = [
             entry("PodReadyToStartContainers", state.sandbox),
             entry(
@@ -152,8 +158,12 @@ def pod_status(pod: Obj, state: PodState) -> Obj:
                 "ContainersNotInitialized",
                 f"containers with incomplete status: {_names(not_initialized)}",
             ),
-            entry("Ready", not unready and not open_gates, "ContainersNotReady" if unready else "ReadinessGatesNotReady",
-                  message if unready else gate_text),
+            entry(
+                "Ready",
+                not unready and not open_gates,
+                "ContainersNotReady" if unready else "ReadinessGatesNotReady",
+                message if unready else gate_text,
+            ),
             entry("ContainersReady", not unready, "ContainersNotReady", message),
         ]
     conditions = list((pod.get("status") or {}).get("conditions") or [])

@@ -57,7 +57,9 @@ class StatusWriter:
                 await self._write()
                 pause = 0.1
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("status of pod %s: %s", self.pod["metadata"]["name"], error or type(error).__name__)
+                log.warning(
+                    "status of pod %s: %s", self.pod["metadata"]["name"], error or type(error).__name__
+                )
                 self._dirty.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)

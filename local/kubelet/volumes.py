@@ -1,8 +1,11 @@
-"""Volumes as folders of the pod: emptyDir, configMap, secret, downwardAPI, projected, and hostPath below our root."""
+"""Volumes as folders of the pod: emptyDir, configMap, secret, downwardAPI, projected, and hostPath below our
+root.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from local.client.kinds import Obj
@@ -20,7 +23,9 @@ from local.kubelet.paths import safe_join
 SERVED = ("emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath")
 
 
-def make_volumes(pod: Obj, folder: Path, host_root: Path, sources: Sources, pod_ip: str, host_ip: str) -> dict[str, Path]:
+def make_volumes(
+    pod: Obj, folder: Path, host_root: Path, sources: Sources, pod_ip: str, host_ip: str
+) -> dict[str, Path]:
     """Create every volume of the pod below `folder`; returns name -> host path; raises ConfigError."""
     result = {}
     for volume in pod["spec"].get("volumes") or []:
@@ -61,7 +66,10 @@ def _host_path(source: Obj, host_root: Path, name: str) -> Path:
     if source.get("type", "") in ("", "DirectoryOrCreate"):
         target.mkdir(parents=True, exist_ok=True)
     elif source["type"] == "Directory" and not target.is_dir():
-        raise ConfigError(f'MountVolume.SetUp failed for volume "{name}" : hostPath type check failed: {path} is not a directory')
+        raise ConfigError(
+            f'MountVolume.SetUp failed for volume "{name}" : hostPath type check failed: '
+            f"{path} is not a directory"
+        )
     return target
 
 
@@ -83,25 +91,36 @@ def _files(volume: Obj, pod: Obj, sources: Sources, pod_ip: str, host_ip: str) -
     for source in projected.get("sources") or []:
         if "configMap" in source:
             inner = source["configMap"]
-            result.update(_keyed(inner, inner.get("name", ""), sources.configmaps, configmap_data, "configmap", default))
+            result.update(
+                _keyed(inner, inner.get("name", ""), sources.configmaps, configmap_data, "configmap", default)
+            )
         elif "secret" in source:
             inner = source["secret"]
-            result.update(_keyed(inner, inner.get("name", ""), sources.secrets, secret_data, "secret", default))
+            result.update(
+                _keyed(inner, inner.get("name", ""), sources.secrets, secret_data, "secret", default)
+            )
         elif "downwardAPI" in source:
             result.update(_downward({"defaultMode": default, **source["downwardAPI"]}, pod, pod_ip, host_ip))
-        # serviceAccountToken: pods here are no API clients, so no token is projected; the file is simply absent.
+        # serviceAccountToken: pods here are no API clients, so no token is projected; the file is
+        # simply absent.
     return result
 
 
-def _keyed(source: Obj, name: str, objects: object, data: object, kind: str, default: int) -> Files:
-    assert isinstance(objects, dict) and callable(data)
+def _keyed(
+    source: Obj,
+    name: str,
+    objects: Mapping[str, Obj],
+    data: Callable[[Obj], dict[str, bytes]],
+    kind: str,
+    default: int,
+) -> Files:
     found = objects.get(name)
     optional = bool(source.get("optional"))
     if found is None:
         if optional:
             return {}
         raise ConfigError(f'{kind} "{name}" not found')
-    content: dict[str, bytes] = data(found)
+    content = data(found)
     mode = source.get("defaultMode", default)
     items = source.get("items")
     if items is None:
@@ -128,7 +147,7 @@ def _downward(source: Obj, pod: Obj, pod_ip: str, host_ip: str) -> Files:
 
 
 def mount_paths(container: Obj, volumes: dict[str, Path], environment: dict[str, str]) -> dict[str, Path]:
-    """Container path -> host path of every mount of the container; sub-paths are created; raises ConfigError."""
+    """Container path -> host path of every mount; sub-paths are created; raises ConfigError."""
     result: dict[str, Path] = {}
     for mount in container.get("volumeMounts") or []:
         root = volumes.get(mount["name"])
@@ -140,7 +159,9 @@ def mount_paths(container: Obj, volumes: dict[str, Path], environment: dict[str,
             try:
                 root = safe_join(root, inner)
             except ValueError as error:
-                raise ConfigError(f'failed to prepare subPath for volumeMount "{mount["name"]}": {error}') from error
+                raise ConfigError(
+                    f'failed to prepare subPath for volumeMount "{mount["name"]}": {error}'
+                ) from error
             if not root.exists():
                 root.mkdir(parents=True)
         result[mount["mountPath"].rstrip("/") or "/"] = root
@@ -149,7 +170,7 @@ def mount_paths(container: Obj, volumes: dict[str, Path], environment: dict[str,
 
 
 def _link_nested(mounts: dict[str, Path]) -> None:
-    """Show a mount that lies inside another one there too, for programs that walk down from the outer path."""
+    """Show a mount that lies inside another one there, for programs that walk down from outside."""
     for inner, target in mounts.items():
         outers = [outer for outer in mounts if outer != "/" and inner.startswith(outer + "/")]
         if outers:
