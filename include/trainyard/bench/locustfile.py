@@ -126,6 +126,6 @@ class Asker(User):
                 exception=None if sample.ok else RuntimeError(f"{sample.error}: {sample.detail}"),
                 context={},
             )
-        # A server that refuses at once would be asked thousands of times a second. Clients back off: so do we.
+        # A server that refuses at once would be asked thousands of times a second: clients back off.
         if not sample.ok:
             gevent.sleep(max(0.0, FAILURE_SECONDS - (sample.e2e or 0.0)))

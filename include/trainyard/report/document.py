@@ -1,4 +1,4 @@
-"""What a report is made of. Plain data: `Report.from_dict` takes a document, `from_record` a ledger record."""
+"""What a report is made of: plain data, from a document (`from_dict`) or the ledger (`from_record`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """outcome: promoted, rolled_back, failed, running, ... reason: one sentence. facts, links: in this order."""
+    """outcome: promoted, rolled_back, failed, running. reason: one sentence. facts, links: shown in order."""
 
     release: str
     model: str
@@ -86,8 +86,8 @@ class Report:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Report:
         """`{"release": {"id", "model", "outcome", "reason", "facts", "links", ...}, "timeline": [stage, ...],
-        "weights": [{"at", "percent"}], "phases": [{"name", "summary", "verdict", "samples"}], "devices": [...],
-        "log": [line, ...]}`. Everything but `release` may be missing.
+        "weights": [{"at", "percent"}], "phases": [{"name", "summary", "verdict", "samples"}],
+        "devices": [...], "log": [line, ...]}`. Everything but `release` may be missing.
         """  # fmt: skip
         head = document["release"]
         return cls(

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from trainyard.report.document import Phase, Report, Stage, epoch
 from trainyard.report.plots import ecdf, latencies_over_time, weight_steps
+from trainyard.rollout.verdict import SEVERITY
 
 TEMPLATE = "release.html.j2"
 OUTCOME_WORDS = {"rolled_back": "rolled back", "infrastructure_fault": "infrastructure fault"}
@@ -63,6 +64,7 @@ def phase_view(phase: Phase) -> dict[str, Any]:
         "name": phase.name,
         "id": "phase-" + re.sub(r"[^a-z0-9]+", "-", phase.name.lower()),
         "verdict": phase.verdict,
+        "checks": sorted(checks, key=lambda check: -SEVERITY.index(check.outcome)),
         "arms": arms,
         "failures": {
             kind: {arm: (figures.get("failures") or {}).get(kind, 0) for arm, figures in arms.items()}

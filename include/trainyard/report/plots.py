@@ -1,6 +1,6 @@
 """Plots as inline SVG: no script, no font, no file besides. Colours come from the page's style sheet.
 
-Each plot has a title and a description for those who do not see it, and arms differ by dash as well as by colour.
+Each plot has a title and a description for those who do not see it; arms differ by dash as well as by colour.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Canvas:
 
 
 def ecdf(metric: str, samples: Sequence[Sample], *, limit: float | None = None) -> Markup | None:
-    """Share of requests (or token gaps) that were at least as fast, an arm a curve. limit: the SLO in seconds."""
+    """Share of requests (or token gaps) at least as fast, an arm a curve. limit: the SLO in seconds."""
     arms = {name: sorted(values(own, metric)) for name, own in by_arm(samples).items()}
     arms = {name: numbers for name, numbers in arms.items() if numbers}
     if not arms:
@@ -93,7 +93,9 @@ def ecdf(metric: str, samples: Sequence[Sample], *, limit: float | None = None) 
     if limit is not None and limit <= widest:
         x = canvas.x(limit)
         canvas.add('<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/>', x, x, TOP, HEIGHT - BOTTOM)
-        canvas.add('<text class="tick" x="{}" y="{}" text-anchor="end">SLO p95</text>', x - 4, TOP + 10)
+        canvas.add(
+            '<text class="tick" x="{}" y="{}" text-anchor="end">SLO p95</text>', x - 4, HEIGHT - BOTTOM - 6
+        )
     for name, numbers in arms.items():
         canvas.add('<path class="curve {}" d="{}"/>', css_class(name), _steps(canvas, numbers))
     return canvas.render()
