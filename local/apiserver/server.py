@@ -151,6 +151,8 @@ class Server:
         if target.namespace and not resource.namespaced:
             raise no_such_resource()
         verb = verb_of(request.method, target, is_watch(request))
+        if not target.subresource and verb not in resource.verbs:
+            raise method_not_allowed()
         call = Call(
             self.cluster,
             resource,
@@ -184,8 +186,6 @@ class Server:
         elif method == "PATCH" and target.name:
             answer = patch(call)
         elif method == "DELETE" and not target.subresource:
-            if verb not in resource.verbs:
-                raise method_not_allowed()
             answer = delete(call) if target.name else delete_collection(call)
         else:
             raise method_not_allowed()

@@ -51,9 +51,17 @@ _VERSIONED = {
 """Built-in resources that refuse an update without resourceVersion; so do all custom ones."""
 
 
+def check_media(call: Call) -> None:
+    """ApiError 415 for a body that is neither JSON nor YAML: protobuf and CBOR are not served."""
+    media = call.content_type.split(";")[0].strip()
+    if media not in ("", "application/json", "application/yaml", "application/octet-stream"):
+        raise unsupported_media_type(["application/json", "application/yaml"])
+
+
 def create(call: Call) -> Answer:
     """POST: 201 with the object; ApiError 400, 403, 404, 409 or 422."""
     answer = Answer({}, 201)
+    check_media(call)
     body = call.body()
     obj = read_object(call, body, answer)
     check_namespace(call, obj)
@@ -98,6 +106,7 @@ def _create(call: Call, obj: Object, applied: Object | None) -> Object:
 def replace(call: Call) -> Answer:
     """PUT of an object or its status: 200 with the object."""
     answer = Answer({})
+    check_media(call)
     obj = read_object(call, call.body(), answer)
     check_name(call, obj)
     check_namespace(call, obj)

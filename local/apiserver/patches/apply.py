@@ -7,6 +7,7 @@ from typing import Any
 
 from local.apiserver.errors import ApiError, Object
 from local.apiserver.patches.fieldsets import (
+    ITEM,
     FieldSet,
     Path,
     encode,
@@ -48,10 +49,9 @@ def _merge_items(live: list[Any], config: list[Any], keys: tuple[str, ...], sche
     return result
 
 
-def _conflicts(live: Object, config: Object, schema: Object, path: Path) -> bool:
-    if path[-1][0] in "kv":
-        return not value_at(live, schema, path)[0]
-    return value_at(live, schema, path) != value_at(config, schema, path)
+def _conflicts(live: Object, schema: Object, path: Path, applied: Any) -> bool:
+    there, value = value_at(live, schema, path)
+    return not there or (applied is not ITEM and value != applied)
 
 
 def _print_manager(entry: Entry) -> str:
@@ -92,7 +92,8 @@ def apply_configuration(
     live: Object | None, config: Object, schema: Object, manager: Manager, now: str, force: bool
 ) -> Object:
     """The object after `manager` applied `config`, its managedFields included; ApiError 409 on conflicts."""
-    fields = owned_fields(config, schema)
+    wanted = owned_fields(config, schema)
+    fields: FieldSet = frozenset(wanted)
     if live is None:
         created = {**config, "metadata": dict(config.get("metadata") or {})}
         write_entries(created, [Entry(manager, fields, now)])
@@ -101,7 +102,7 @@ def apply_configuration(
     mine = next((e for e in entries if e.manager.key() == manager.key()), None)
     others = [e for e in entries if e is not mine]
     contested = sorted(
-        ((e, p) for e in others for p in e.fields & fields if _conflicts(live, config, schema, p)),
+        ((e, p) for e in others for p in e.fields & fields if _conflicts(live, schema, p, wanted[p])),
         key=lambda found: (found[0].manager.name, found[1]),
     )
     if contested and not force:

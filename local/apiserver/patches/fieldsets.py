@@ -19,8 +19,11 @@ KEY_DEFAULTS = {"protocol": "TCP"}
 """Keys that an item may leave out, with what stands for them (the default markers of k8s.io/api)."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def encode(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def item_element(item: Any, keys: tuple[str, ...], schema: Object) -> str:
@@ -39,25 +42,32 @@ def is_atomic(schema: Object) -> bool:
     return schema.get("x-kubernetes-map-type") == "atomic"
 
 
-def fields_of(value: Any, schema: Object, path: Path = ()) -> set[Path]:
-    """The paths of all leaves in `value`, and of the items of lists that merge."""
-    found: set[Path] = set()
+ITEM = object()
+"""Stands for an item of a list among leaves: that it is there, whatever it holds."""
+
+
+def leaves(value: Any, schema: Object) -> dict[Path, Any]:
+    """All leaves of `value` by path, with ITEM for each item of a list that merges."""
+    found: dict[Path, Any] = {}
+    _collect(value, schema, (), found)
+    return found
+
+
+def _collect(value: Any, schema: Object, path: Path, found: dict[Path, Any]) -> None:
     if isinstance(value, dict) and not is_atomic(schema) and (value or not path):
         for name, entry in value.items():
-            found |= fields_of(entry, child(schema, name) or {}, (*path, f"f:{name}"))
-        return found
-    if isinstance(value, list) and value:
-        keys = list_keys(schema)
-        if keys:
-            inner = items(schema)
-            for entry in value:
-                below = (*path, item_element(entry, keys, inner))
-                found.add(below)
-                found |= fields_of(entry, inner, below)
-            return found
-        if schema.get("x-kubernetes-list-type") == "set":
-            return {(*path, "v:" + encode(entry)) for entry in value}
-    return {path}
+            _collect(entry, child(schema, name) or {}, (*path, f"f:{name}"), found)
+    elif isinstance(value, list) and value and list_keys(schema):
+        keys, inner = list_keys(schema), items(schema)
+        for entry in value:
+            below = (*path, item_element(entry, keys, inner))
+            found[below] = ITEM
+            _collect(entry, inner, below, found)
+    elif isinstance(value, list) and value and schema.get("x-kubernetes-list-type") == "set":
+        for entry in value:
+            found[(*path, "v:" + encode(entry))] = ITEM
+    else:
+        found[path] = value
 
 
 def value_at(value: Any, schema: Object, path: Path) -> tuple[bool, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from local.apiserver.errors import Object
-from local.apiserver.patches.fieldsets import FieldSet, Path, fields_of, from_fields, to_fields, value_at
+from local.apiserver.patches.fieldsets import FieldSet, Path, from_fields, leaves, to_fields
 
 _NEVER_OWNED = {
     ("f:apiVersion",),
@@ -84,24 +85,17 @@ def write_entries(obj: Object, entries: list[Entry]) -> None:
         obj["metadata"].pop("managedFields", None)
 
 
-def owned_fields(obj: Object, schema: Object) -> FieldSet:
-    return frozenset(p for p in fields_of(obj, schema) if not _is_never_owned(p))
-
-
-def _is_never_owned(path: Path) -> bool:
-    return path in _NEVER_OWNED or (path[:2] in _NEVER_OWNED and path[:1] == ("f:metadata",))
+def owned_fields(obj: Object, schema: Object) -> dict[Path, Any]:
+    """The leaves of `obj` that can have an owner."""
+    found = leaves(obj, schema)
+    return {p: v for p, v in found.items() if p not in _NEVER_OWNED and p[:2] not in _NEVER_OWNED}
 
 
 def track_update(old: Object | None, new: Object, schema: Object, manager: Manager, now: str) -> None:
     """Gives the fields that an update set or changed to `manager`, and takes them from the others."""
-    before, after = owned_fields(old, schema) if old else frozenset(), owned_fields(new, schema)
-    changed = {
-        p
-        for p in after
-        if p not in before or (old is not None and value_at(old, schema, p)[1] != value_at(new, schema, p)[1])
-    }
-    changed = {p for p in changed if not (p in before and p[-1][0] in "kv")}
-    removed = before - after
+    before, after = owned_fields(old, schema) if old else {}, owned_fields(new, schema)
+    changed = {p for p, value in after.items() if p not in before or before[p] != value}
+    removed = before.keys() - after.keys()
     entries: list[Entry] = []
     mine: Entry | None = None
     for entry in read_entries(old) if old else []:
