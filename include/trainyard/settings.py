@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         "*/15 * * * *", description="Cron of model_refresh: how often the Hub is asked for new revisions."
     )
     lease_minutes: float = Field(240.0, gt=0, description="A holder that says nothing for so long loses the model.")
+    lease_wait_minutes: float = Field(
+        240.0, ge=0, description="How long a release waits for another one of the same model."
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="Least wait between the last shift and the end of the previous stable."
     )

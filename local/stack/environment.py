@@ -49,6 +49,9 @@ def for_clients(setting: Setting, caller: Mapping[str, str]) -> dict[str, str]:
     defaults = {
         "TRAINYARD_JOBS_IMAGE": "trainyard-jobs:local",
         "TRAINYARD_POLL_SECONDS": "1",
+        "TRAINYARD_RETRY_SECONDS": "2",
+        "TRAINYARD_DRAIN_SECONDS": "3",
+        "TRAINYARD_CAPACITY_WAIT_MINUTES": "1",
         "TRAINYARD_RELEASES_DIR": str(repository / "include" / "releases"),
     }
     own = {

@@ -3,6 +3,8 @@ compiling.
 
     python trainyard.pyz probe --port 8000 --model NAME [--host ADDRESS] [--timeout SECONDS]
 
+host: the pod's own address by default (env POD_IP: Kubernetes expands no variables in a probe's command), else 127.0.0.1.
+
 A plain socket and HTTP/1.0 (no chunks, the server closes): `http.client` alone would double the start-up
 time.
 """
@@ -25,7 +27,7 @@ class NotReady(Exception):
 
 def main(arguments: list[str]) -> int:
     """0 if text came back, 1 if not, 2 if called wrongly. Says why in one line."""
-    options = {"host": "127.0.0.1", "timeout": "10", "port": "", "model": ""}
+    options = {"host": os.environ.get("POD_IP", "127.0.0.1"), "timeout": "10", "port": "", "model": ""}
     options.update(json.loads(os.environ.get("TRAINYARD_PROBE") or "{}"))
     rest = list(arguments)
     while rest:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
-from trainyard.stages.compile import log_key
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.store.bundles import publish_bundle, read_bundle
 
@@ -42,7 +41,6 @@ def run(ctx: Context, release: Release) -> Done | Skip:
         versions=plan.fingerprint_inputs["versions"],
         target=build.instance_family,
         has_weights=plan.has_weights,
-        log_key=log_key(release),
     )
     size = sum(file.size for file in published.manifest.files)
     how = "published" if published.created else "another publisher was first; its bundle is used"

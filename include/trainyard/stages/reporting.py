@@ -21,7 +21,7 @@ def write_report(ctx: Context, release: Release) -> str:
     key = report_key(release)
     samples = {phase: _samples(ctx, release, phase) for phase in release.verdicts}
     page = render_html(build_report(release.document(), samples))
-    ctx.objects.put(key, page.encode(), "text/html; charset=utf-8")
+    ctx.objects.put(key, page.encode())
     return key
 
 

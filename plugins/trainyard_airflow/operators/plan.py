@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -19,7 +20,10 @@ class PlanOperator(BaseOperator):
     ui_color = "#eef4ff"
 
     def execute(self, context: AirflowContext) -> dict[str, str]:
-        from trainyard.errors import PermanentError
+        return self._plan(context)
+
+    def _plan(self, context: AirflowContext) -> dict[str, str]:
+        from trainyard.errors import LeaseHeld, PermanentError
         from trainyard.spec import parse_request
         from trainyard.stages import plan
         from trainyard_airflow import seams
@@ -27,6 +31,9 @@ class PlanOperator(BaseOperator):
         try:
             request = parse_request(_filled(context["params"]))
             planned = plan.run(seams.context(context["ti"]), request, context["run_id"])
+        except LeaseHeld as error:
+            self.wait(context, error)
+            raise
         except PermanentError as error:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         self.log.info("%s", planned.note)
@@ -36,6 +43,24 @@ class PlanOperator(BaseOperator):
             context["ti"].xcom_push(key="return_value", value=where)
             raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
         return where
+
+
+    def wait(self, context: AirflowContext, error: Exception) -> None:
+        """Another release of the model runs: look again later, without holding a worker. Returns when time is up."""
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+        from trainyard_airflow import seams
+
+        settings = seams.settings()
+        waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
+        if waited > settings.lease_wait_minutes * 60:
+            return
+        self.log.info("%s Looking again in a moment.", error)
+        pause = timedelta(seconds=max(settings.poll_seconds * 2, 3))
+        self.defer(trigger=TimeDeltaTrigger(pause), method_name="resume")
+
+    def resume(self, context: AirflowContext, event: Any = None) -> dict[str, str]:
+        """Looks again: `execute`, as Airflow calls it for a task that was deferred."""
+        return self._plan(context)
 
 
 def _filled(params: Any) -> dict[str, Any]:
