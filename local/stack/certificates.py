@@ -31,8 +31,8 @@ class Certificates:
         return cls(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
-def ensure(files: Certificates) -> None:
-    """Make them, unless there are some that last a month longer."""
+def ensure(files: Certificates, names: tuple[str, ...] = ()) -> None:
+    """Make them, unless some last a month longer. `names`: hosts by which the server is reached."""
 
     try:
         known = x509.load_pem_x509_certificate(files.certificate.read_bytes())
@@ -40,10 +40,10 @@ def ensure(files: Certificates) -> None:
             return
     except (OSError, ValueError):
         pass
-    _make(files)
+    _make(files, names)
 
 
-def _make(files: Certificates) -> None:
+def _make(files: Certificates, names: tuple[str, ...]) -> None:
     """The authority's key is never written: nobody else can be vouched for later."""
 
     def name(text: str) -> x509.Name:
@@ -76,7 +76,7 @@ def _make(files: Certificates) -> None:
     )
     addresses: list[x509.GeneralName] = [
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        x509.DNSName("localhost"),
+        *(x509.DNSName(each) for each in ("localhost", *names)),
     ]
     server = (
         builder(name("localhost"), server_key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from contextlib import suppress
 
 MODULES = (
     "airflow.providers.cncf.kubernetes.operators.pod",
@@ -23,8 +22,11 @@ def main() -> None:
     import airflow  # noqa: F401  whose settings come before everything else
 
     for name in MODULES:
-        with suppress(ModuleNotFoundError):
+        try:
             importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            # A speed-up only: tasks that need it will say so themselves.
+            print(f"not preloaded: {name}: {error}", file=sys.stderr)
     from airflow.__main__ import main as airflow_main
 
     sys.argv[0] = "airflow"

@@ -215,7 +215,7 @@ class Supervisor:
             except TimeoutError:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-        for leader in unit.former:
+        for leader in tuple(unit.former):
             remains = await asyncio.to_thread(leftovers.in_session, leader)
             await asyncio.to_thread(leftovers.end, remains, grace=2.0)
         if unit.state != "failed":

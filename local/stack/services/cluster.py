@@ -64,7 +64,7 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
         Service(
             "controllers",
             module("local.controllers", *client),
-            ready=probes.always,
+            ready=probes.alive,
             needs=("apiserver",),
         ),
         Service(
@@ -91,7 +91,7 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
         Service(
             "karpenter",
             module("local.karpenter", *client),
-            ready=probes.always,
+            ready=probes.alive,
             needs=("apiserver",),
         ),
         Step("manifests", lambda: apply(setting), needs=("apiserver",)),
@@ -141,7 +141,7 @@ async def apply(setting: Setting) -> None:
     (folder / "kustomization.yaml").write_text(overlay(base, setting.ports["gateway"]))
     for attempt in range(1, APPLY_ATTEMPTS + 1):
         code, output = await kubectl(
-            setting, "apply", "--validate=false", "--server-side", "--force-conflicts", "-k", str(folder)
+            setting, "apply", "--server-side", "--force-conflicts", "-k", str(folder)
         )
         if code == 0:
             return

@@ -55,6 +55,8 @@ def seaweed(setting: Setting) -> Service:
             "HOME": str(folder),  # where it looks for settings of its own
         },
         address=setting.url("s3"),
+        # It would wait ten seconds for clients that are gone; what was acknowledged is in its files.
+        stop_seconds=1.5,
     )
 
 

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local.stack import ports
+
+
+def test_every_name_gets_a_port_of_its_own_on_which_a_server_can_listen() -> None:
+    chosen = ports.choose(("a", "b", "c"), {}, paired=frozenset({"b"}), seed=7)
+
+    assert len(set(chosen.values())) == 3
+    assert all(ports.is_free(port) for port in chosen.values())
+    assert ports.is_free(chosen["b"] + ports.GRPC_OFFSET)
+
+
+def test_ports_of_the_run_before_are_kept() -> None:
+    first = ports.choose(("a", "b"), {}, paired=frozenset(), seed=11)
+
+    assert ports.choose(("a", "b"), first, paired=frozenset(), seed=99) == first
+
+
+def test_a_port_that_somebody_else_took_is_replaced() -> None:
+    before = ports.choose(("a", "b"), {}, paired=frozenset(), seed=23)
+    with socket.socket() as other:
+        other.bind((ports.HOST, before["a"]))
+        other.listen(1)
+
+        after = ports.choose(("a", "b"), before, paired=frozenset(), seed=23)
+
+    assert after["a"] not in before.values()
+    assert after["b"] == before["b"]
+
+
+def test_two_stacks_that_choose_at_once_begin_at_different_places() -> None:
+    one = ports.choose(("a",), {}, paired=frozenset(), seed=1000)
+    other = ports.choose(("a",), {}, paired=frozenset(), seed=2000)
+
+    assert one != other
+
+
+def test_a_machine_without_a_free_port_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: False)
+
+    with pytest.raises(ports.NoFreePort, match=r"no free port for a on 127\.0\.0\.1"):
+        ports.choose(("a",), {}, paired=frozenset(), seed=0)
+
+
+@given(
+    st.text(max_size=40) | st.dictionaries(st.text(), st.integers() | st.text(), max_size=3).map(json.dumps)
+)
+def test_a_spoilt_memory_of_ports_costs_no_start(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file: Path = tmp_path_factory.getbasetemp() / "ports.json"
+    file.write_text(text)
+
+    assert all(isinstance(port, int) for port in ports.read(file).values())
