@@ -52,7 +52,13 @@ def run(ctx: Context, request: Request, run_id: str) -> Planned:
     lease = ctx.leases.acquire(spec.name, release_id, ctx.settings.lease_minutes * 60, run_id)
     stable = ctx.channels.read(spec.name).stable
     release = _record(ctx, spec, plan, request, release_id, run_id, lease.token, stable, existing)
+    # Who knows a run (a link in Airflow) finds its release by this.
+    ctx.objects.put(run_key(run_id), json.dumps({"model": spec.name, "release": release_id}).encode())
     return Planned(release, _summary(release), release_id, spec.name)
+
+
+def run_key(run_id: str) -> str:
+    return f"runs/{run_id}.json"
 
 
 def make_plan(ctx: Context, spec: Spec) -> Plan:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from trainyard.errors import LeaseLost
 from trainyard.release import Release, now
+from trainyard.report.text import render_text
 from trainyard.stages.context import Context, Done
 from trainyard.stages.reporting import report_key, write_report
 from trainyard.store.leases import Lease
@@ -20,12 +20,12 @@ def run(ctx: Context, release: Release) -> Done:
     except LeaseLost as error:
         # Somebody newer looks after the model. The report still tells how this release went.
         note = f"{note} {error}"
-    key = write_report(ctx, release)
-    ctx.objects.put(f"runs/{release.run}.json", json.dumps({"model": release.model, "release": release.id}).encode())
+    report = write_report(ctx, release)
+    ctx.log.info("%s", render_text(report))
     ctx.leases.release(Lease(release.model, release.id, release.lease_token, 0.0, release.run))
     return Done(
         f"{release.state.replace('_', ' ')}: {note or release.outcome}",
-        {"report": key, "state": release.state, "outcome": release.outcome},
+        {"report": report_key(release), "state": release.state, "outcome": release.outcome},
     )
 
 
