@@ -168,6 +168,23 @@ def elapsed(cluster: Cluster, *, until: str, words: str) -> Look:
     return Look(left <= 0, words if left <= 0 else f"{words}: {left:.0f} s left")
 
 
+def last_words(cluster: Cluster, watcher: str, arguments: Mapping[str, Any]) -> str:
+    """What the pods that were waited for said last; added to the error when time is up."""
+    if watcher != "servers_ready":
+        return ""
+    out = []
+    for pod in cluster.list("Pod", arguments["namespace"], labels=arguments["labels"]):
+        name = pod["metadata"]["name"]
+        for item in diagnosis.statuses(pod):
+            if item.get("ready") or "waiting" in (item.get("state") or {}):
+                continue
+            log = cluster.log(name, arguments["namespace"], item["name"], tail=15)
+            out += [f"Last log lines of {name}/{item['name']}:", *(f"  | {line}" for line in log.splitlines())]
+        words = [str(event.get("message")) for event in cluster.events(arguments["namespace"], name)[-2:]]
+        out += [f"Last events of {name}: {' | '.join(words)}"] if words else []
+    return "\n".join(out)
+
+
 WATCHERS: Mapping[str, Callable[..., Look]] = {
     "capacity_free": capacity_free,
     "node_ready": node_ready,

@@ -54,7 +54,7 @@ class ClusterTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from trainyard.errors import PermanentError, TransientError
-        from trainyard.kube.watchers import WATCHERS
+        from trainyard.kube.watchers import WATCHERS, last_words
         from trainyard_airflow import seams
 
         look = WATCHERS[self.watcher]
@@ -80,9 +80,9 @@ class ClusterTrigger(BaseTrigger):
                     yield TriggerEvent({"status": "done", "note": note, "data": dict(seen.data)})
                     return
             if time.time() >= self.deadline:
-                yield self._ended(
-                    self.timeout_error, f"Waited {self.seconds:.0f} s. Last seen: {note or 'nothing'}"
-                )
+                words = await asyncio.to_thread(last_words, cluster, self.watcher, self.arguments)
+                message = f"Waited {self.seconds:.0f} s. Last seen: {note or 'nothing'}"
+                yield self._ended(self.timeout_error, f"{message}\n{words}".strip())
                 return
             await asyncio.sleep(self.poll_seconds)
 
