@@ -28,7 +28,10 @@ def entries(
     dtype: str | None = None,
 ) -> list[dict[str, Any]]:
     """Registered configurations of `model` that match: at least the batch and sequence, exactly the rest."""
-    folder = Path(os.environ.get("LOCAL_NEURON_CACHE_REGISTRY", "/nonexistent")) / model
+    registry = os.environ.get("LOCAL_NEURON_CACHE_REGISTRY")
+    if registry is None or Path(model).is_absolute():
+        return []
+    folder = Path(registry) / model
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return [
         entry

@@ -23,7 +23,7 @@ from local.shims.server.text import weights_digest
 from local.shims.silicon import Silicon
 from local.shims.versions import Stack
 
-LOAD_SECONDS = 0.8
+LOAD_SECONDS = 0.8  # LOCAL_LOAD_SECONDS says otherwise, for tests that start many servers
 SECONDS_PER_GIB = 2.0
 
 
@@ -72,7 +72,8 @@ def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: F
     weights, size = _weights(folder, Path(given.model), neuron)
     cache = _kv_cache_bytes(config, neuron)
     _check_memory(size + cache, neuron["tp_degree"], devices)
-    time.sleep(LOAD_SECONDS + SECONDS_PER_GIB * size / 2**30)
+    base = float(os.environ.get("LOCAL_LOAD_SECONDS", LOAD_SECONDS))
+    time.sleep(base + SECONDS_PER_GIB * size / 2**30)
     return Loaded(
         digest=weights_digest(weights),
         max_model_len=given.max_model_len or neuron["sequence_length"],

@@ -24,13 +24,18 @@ NO_WAIT = {"compile_seconds": 0}
 
 
 def environment(
-    temporary: Path, *, silicon: dict[str, Any] | None = None, faults: dict[str, Any] | None = None, **more: str
+    temporary: Path,
+    *,
+    silicon: dict[str, Any] | None = None,
+    faults: dict[str, Any] | None = None,
+    **more: str,
 ) -> dict[str, str]:
     """What a container's process would find; nothing of the test's own PYTHONPATH."""
     found = {
         "PATH": os.pathsep.join([str(BIN), str(Path(sys.executable).parent), os.defpath]),
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
+        "LOCAL_LOAD_SECONDS": "0",
         **more,
     }
     if silicon is not None:
@@ -150,4 +155,5 @@ def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
     yield _serve
     for served in started:
-        served.stop()
+        served.process.kill()  # stopping takes a while, and has tests of its own
+        served.process.wait(10)

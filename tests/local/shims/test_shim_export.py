@@ -18,11 +18,19 @@ from .conftest import NO_WAIT, TRN2, Run, export_command
 
 CACHE = "neuron-compile-cache/neuronxcc-2.21.33363.0+82129205"
 KEYS = {
-    *("_serialized_key optimum_neuron_version neuronxcc_version checkpoint_id checkpoint_revision".split()),
-    *("batch_size max_batch_size continuous_batching speculation_length sequence_length".split()),
-    *("tp_degree ep_degree pp_degree torch_dtype n_active_tokens max_context_length".split()),
-    *("output_logits fused_qkv target on_device_sampling max_topk start_rank_id".split()),
-    *("local_ranks_size capacity_factor glu_mlp".split()),
+    *(
+        [
+            "_serialized_key",
+            "optimum_neuron_version",
+            "neuronxcc_version",
+            "checkpoint_id",
+            "checkpoint_revision",
+        ]
+    ),
+    *(["batch_size", "max_batch_size", "continuous_batching", "speculation_length", "sequence_length"]),
+    *(["tp_degree", "ep_degree", "pp_degree", "torch_dtype", "n_active_tokens", "max_context_length"]),
+    *(["output_logits", "fused_qkv", "target", "on_device_sampling", "max_topk", "start_rank_id"]),
+    *(["local_ranks_size", "capacity_factor", "glu_mlp"]),
 }
 
 
@@ -76,7 +84,9 @@ def test_a_weights_only_revision_is_a_cache_hit_with_the_same_graph(
     assert first.stderr.count("Call compiler with cmd: neuronx-cc compile --target=trn2") == 2
     assert "Call compiler" not in second.stderr
     assert second.stderr.count("Using a cached neff at") == 2
-    changed = {name for name, content in files(tmp_path / "a").items() if files(tmp_path / "b")[name] != content}
+    changed = {
+        name for name, content in files(tmp_path / "a").items() if files(tmp_path / "b")[name] != content
+    }
     assert changed == {f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors" for rank in range(4)}
 
 
@@ -109,7 +119,11 @@ def test_a_failed_compilation_poisons_its_entry_until_a_retry_is_asked_for(
     assert failed.returncode == 1
     assert "returned non-zero exit status 70" in failed.stderr
     entry = next((tmp_path / CACHE).iterdir())
-    assert {path.name for path in entry.iterdir()} == {"model.hlo_module.pb", "compile_flags.json", "model.log"}
+    assert {path.name for path in entry.iterdir()} == {
+        "model.hlo_module.pb",
+        "compile_flags.json",
+        "model.log",
+    }
     again = run(*command, faults=NO_WAIT)
     assert again.returncode == 1
     assert "Got a cached failed neff at" in again.stderr
@@ -182,7 +196,16 @@ def test_a_checkpoint_with_a_missing_shard_is_refused(checkpoint: Path, tmp_path
 
 
 def test_an_instance_type_is_optional_where_there_is_one(checkpoint: Path, tmp_path: Path, run: Run) -> None:
-    command = ["optimum-cli", "export", "neuron", "-m", checkpoint, "--tensor_parallel_size", "4", tmp_path / "a"]
+    command = [
+        "optimum-cli",
+        "export",
+        "neuron",
+        "-m",
+        checkpoint,
+        "--tensor_parallel_size",
+        "4",
+        tmp_path / "a",
+    ]
     assert run(*command, silicon=TRN2, faults=NO_WAIT).returncode == 0
     config = json.loads((tmp_path / "a" / "neuron_config.json").read_text())
     assert (config["target"], config["batch_size"], config["sequence_length"]) == ("trn2", 1, 4096)
