@@ -12,7 +12,8 @@ import psutil
 
 from .home import MARKER, Home
 
-GRACE_SECONDS = 4.0
+GRACE_SECONDS = 2.5
+POLL_SECONDS = 0.05
 
 
 def marked(home: Home) -> list[psutil.Process]:
@@ -43,17 +44,35 @@ def in_session(leader: int) -> list[psutil.Process]:
     return found
 
 
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended. A zombie has: in a container often nobody reaps what lost its parent."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def end(processes: Iterable[psutil.Process], *, grace: float = GRACE_SECONDS) -> None:
     """Ask, wait, then kill; returns when all are gone. PostgreSQL is asked by SIGINT, its fast shutdown."""
     alive = list(processes)
     for process in alive:
         with suppress(psutil.Error):
             process.send_signal(signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
-    _, alive = psutil.wait_procs(alive, timeout=grace)
+    alive = _wait(alive, grace)
     for process in alive:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=grace)
+    _wait(alive, grace)
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that are still there after so long."""
+    deadline = time.monotonic() + seconds
+    while (
+        alive := [process for process in processes if not is_gone(process)]
+    ) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
 
 
 def sweep(home: Home) -> int:

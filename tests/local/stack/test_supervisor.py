@@ -122,8 +122,8 @@ for word in ("idle", "busy"):
         leader = psutil.Process(home.read_state()["services"]["one"]["pid"])
         children = {child.cmdline()[-1]: child for child in leader.children()}
         leader.kill()
-        await until(lambda: not children["idle"].is_running())
-        assert children["busy"].is_running()
+        await until(lambda: leftovers.is_gone(children["idle"]))
+        assert not leftovers.is_gone(children["busy"])
 
     await during(running, story)
 
