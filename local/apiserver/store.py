@@ -127,6 +127,7 @@ class Store:
 
     def drop(self, where: tuple[str, str]) -> None:
         collection = self._collections.pop(where, None)
+        self.revision += 1  # nobody may continue from before it was dropped
         self._floors[where] = self.revision
         if collection is not None:
             collection.close()

@@ -7,7 +7,6 @@ from typing import Any
 
 from local.apiserver.errors import ApiError, Object
 from local.apiserver.patches.fieldsets import (
-    ITEM,
     FieldSet,
     Path,
     encode,
@@ -49,9 +48,10 @@ def _merge_items(live: list[Any], config: list[Any], keys: tuple[str, ...], sche
     return result
 
 
-def _conflicts(live: Object, schema: Object, path: Path, applied: Any) -> bool:
-    there, value = value_at(live, schema, path)
-    return not there or (applied is not ITEM and value != applied)
+def _changes(live: Object, merged: Object, schema: Object, path: Path) -> bool:
+    """Whether applying changes or adds what is at `path`; an item counts by its presence alone."""
+    before, after = value_at(live, schema, path), value_at(merged, schema, path)
+    return before[0] != after[0] if path[-1][0] in "kv" else before != after
 
 
 def _print_manager(entry: Entry) -> str:
@@ -92,8 +92,7 @@ def apply_configuration(
     live: Object | None, config: Object, schema: Object, manager: Manager, now: str, force: bool
 ) -> Object:
     """The object after `manager` applied `config`, its managedFields included; ApiError 409 on conflicts."""
-    wanted = owned_fields(config, schema)
-    fields: FieldSet = frozenset(wanted)
+    fields: FieldSet = frozenset(owned_fields(config, schema))
     if live is None:
         created = {**config, "metadata": dict(config.get("metadata") or {})}
         write_entries(created, [Entry(manager, fields, now)])
@@ -101,14 +100,14 @@ def apply_configuration(
     entries = read_entries(live)
     mine = next((e for e in entries if e.manager.key() == manager.key()), None)
     others = [e for e in entries if e is not mine]
+    merged: Object = merge(live, config, schema)
     contested = sorted(
-        ((e, p) for e in others for p in e.fields & fields if _conflicts(live, schema, p, wanted[p])),
+        ((e, p) for e in others for p in e.fields & fields if _changes(live, merged, schema, p)),
         key=lambda found: (found[0].manager.name, found[1]),
     )
     if contested and not force:
         raise _refuse(contested)
     taken = {p for _, p in contested}
-    merged: Object = merge(live, config, schema)
     dropped = (mine.fields if mine else frozenset()) - fields
     kept_by_others: FieldSet = frozenset().union(*(e.fields for e in others)) if others else frozenset()
     for path in sorted(dropped):
