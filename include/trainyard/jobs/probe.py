@@ -3,7 +3,8 @@ compiling.
 
     python trainyard.pyz probe --port 8000 --model NAME [--host ADDRESS] [--timeout SECONDS]
 
-host: the pod's own address by default (env POD_IP: Kubernetes expands no variables in a probe's command), else 127.0.0.1.
+host: the pod's own address by default (env POD_IP: Kubernetes expands no variables in a probe's command),
+else 127.0.0.1.
 
 A plain socket and HTTP/1.0 (no chunks, the server closes): `http.client` alone would double the start-up
 time.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from trainyard.errors import Conflict, NotFound, StoreUnavailable
+from trainyard.errors import Conflict, CorruptArtifact, NotFound, StoreUnavailable
 from trainyard.store.s3errors import ConditionalBusy, translate
 
 T = TypeVar("T")
@@ -140,7 +140,10 @@ class Objects:
             return None
 
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
-        """`length` bytes from `start`. With `etag`, raises Conflict if the object is another one by now."""
+        """`length` bytes from `start`.
+
+        Raises CorruptArtifact if the object is too short; with `etag`, Conflict if it is another one by now.
+        """
         condition = {"IfMatch": etag} if etag else {}
 
         def read() -> bytes:
@@ -150,8 +153,8 @@ class Objects:
             with reply["Body"] as body:
                 data: bytes = body.read()
             if len(data) != length:
-                raise StoreUnavailable(
-                    f"{self._where(key)}: asked for {length} bytes at {start}, got {len(data)}."
+                raise CorruptArtifact(
+                    f"{self._where(key)} has no {length} bytes at {start}: it is shorter than it should be."
                 )
             return data
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainyard.errors import Conflict, NotFound, PermanentError, StoreUnavailable, TrainyardError
+from trainyard.errors import (
+    Conflict,
+    CorruptArtifact,
+    NotFound,
+    PermanentError,
+    StoreUnavailable,
+    TrainyardError,
+)
 
 _DENIED = {
     "AccessDenied": "Allow the action for this role or key in the bucket's policy",
@@ -84,6 +91,8 @@ def _from_reply(response: dict[str, Any], verb: str, where: str) -> TrainyardErr
         return conflict
     if status == 404 or code in ("NoSuchKey", "NoSuchUpload"):
         return NotFound(f"Cannot {verb} {where}: there is nothing there.")
+    if status == 416:
+        return CorruptArtifact(f"Cannot {verb} {where}: it is shorter than it should be.")
     if code in (
         "BadDigest",
         "RequestTimeout",

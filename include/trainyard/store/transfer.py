@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import CorruptArtifact, PermanentError
+from trainyard.errors import CorruptArtifact, NotFound, PermanentError
 from trainyard.store.objects import Objects
 from trainyard.store.s3errors import translate
 
@@ -85,7 +85,7 @@ def upload(
             _report(future.result(), progress)
         if check:
             check(total, digest.hexdigest())
-        etag = multipart.complete()
+        etag = multipart.complete(total)
     return Sent(total, digest.hexdigest(), etag)
 
 
@@ -187,12 +187,19 @@ class _Multipart:
         self.parts[number] = entry
         return len(part)
 
-    def complete(self) -> str:
+    def complete(self, size: int) -> str:
         listed = [self.parts[number] for number in sorted(self.parts)]
-        with translate("complete the upload of", self.where):
-            reply = self.objects.client.complete_multipart_upload(
-                **self.place, UploadId=self.upload, MultipartUpload={"Parts": listed}
-            )
+        try:
+            with translate("complete the upload of", self.where):
+                reply = self.objects.client.complete_multipart_upload(
+                    **self.place, UploadId=self.upload, MultipartUpload={"Parts": listed}
+                )
+        except NotFound:
+            # The reply to our own first try was lost: the upload is gone because it is complete.
+            found = self.objects.head_or_none(self.key)
+            if found is None or found.size != size:
+                raise
+            reply = {"ETag": found.etag}
         self.done = True
         return str(reply["ETag"])
 

@@ -40,9 +40,8 @@ class TwoHolders(RuleBasedStateMachine):
         other = "release-b" if holder == "release-a" else "release-a"
         try:
             lease = self.leases.acquire(MODEL, holder, TTL)
-        except LeaseHeld as error:
+        except LeaseHeld:
             assert self._is_valid(other)
-            assert other in str(error)
             return
         assert not self._is_valid(other)
         assert self.owner_of_token.setdefault(lease.token, holder) == holder
@@ -116,5 +115,5 @@ class TwoHolders(RuleBasedStateMachine):
         return True
 
 
-TwoHolders.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TwoHolders.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestTwoHolders = TwoHolders.TestCase

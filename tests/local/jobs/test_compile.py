@@ -1,0 +1,257 @@
+"""The compile job, in the zipapp, as AWS's images run it: without boto3 and trainyard installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.seaweed import S3Server
+from trainyard.errors import CompilerFailed, NotFound, OutOfMemory, PermanentError
+from trainyard.jobs import compile as compile_job
+from trainyard.jobs import materialise, zipapp
+from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_STOPPED, RESULT_PREFIX
+from trainyard.store import keys
+from trainyard.store.blobs import put_blob
+from trainyard.store.bundles import publish_bundle, staged_result
+from trainyard.store.manifests import FileEntry
+from trainyard.store.models import ModelManifest, publish_model
+from trainyard.store.objects import Objects
+
+SHA = "c" * 40
+PREFIX = keys.staging("f1", "try1")
+COMPILER = """
+import os, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+print("\\x1b[32mcompiling\\x1b[0m", os.environ["FLAG"], flush=True)
+for number in range(500):
+    print("chatter", number)
+print("WARNING: something odd")
+assert pathlib.Path(os.environ["MODEL"], "config.json").read_text() == "{}"
+(out / "checkpoint" / "weights").mkdir(parents=True)
+(out / "config.json").write_text("{}")
+(out / "checkpoint" / "weights" / "tp0.safetensors").write_bytes(b"w" * 100_000)
+"""
+
+
+@pytest.fixture(scope="session")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("zipapp") / "trainyard.pyz"
+    zipapp.build(path)
+    return path
+
+
+@pytest.fixture
+def store(s3_server: S3Server, bucket: str) -> Objects:
+    return Objects(s3_server.client(), bucket)
+
+
+class Pod:
+    """Runs a job as a container would: the zipapp, a bare interpreter, everything else by environment."""
+
+    def __init__(self, pyz: Path, server: S3Server, folder: Path) -> None:
+        self.pyz, self.folder = pyz, folder
+        self.termination = folder / "termination-log"
+        self.environment = {
+            **server.environment,
+            "PATH": os.environ["PATH"],
+            "TMPDIR": str(pyz.parent),
+            "TRAINYARD_TERMINATION_LOG": str(self.termination),
+        }
+
+    def start(self, name: str, job: dict[str, Any]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(self.pyz), name],
+            env={**self.environment, "TRAINYARD_JOB": json.dumps(job)},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, name: str, job: dict[str, Any]) -> tuple[int, str]:
+        process = self.start(name, job)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def told(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.termination.read_text())
+        return found
+
+
+@pytest.fixture
+def pod(pyz: Path, s3_server: S3Server, tmp_path: Path) -> Pod:
+    return Pod(pyz, s3_server, tmp_path)
+
+
+@pytest.fixture
+def job(store: Objects, tmp_path: Path) -> dict[str, Any]:
+    files = (FileEntry("config.json", 2, put_blob(store, b"{}")),)
+    model = publish_model(store, ModelManifest("org/name", SHA, files))[0]
+    compiler = tmp_path / "compiler.py"
+    compiler.write_text(COMPILER)
+    return {
+        "bucket": store.bucket,
+        "fingerprint": "f1",
+        "attempt": "try1",
+        "staging": PREFIX,
+        "model": model.key,
+        "model_dir": str(tmp_path / "model"),
+        "output_dir": str(tmp_path / "out"),
+        "command": [sys.executable, str(compiler), str(tmp_path / "out")],
+        "env": {"FLAG": "on", "MODEL": str(tmp_path / "model")},
+        "cache_dir": str(tmp_path / "cache"),
+        "log_key": "logs/f1/try1.log",
+        "expect": ["config.json", "checkpoint/weights/*.safetensors"],
+    }
+
+
+def test_what_the_compiler_wrote_is_staged_and_can_be_published(
+    pod: Pod, job: dict[str, Any], store: Objects, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "stale").write_text("from an earlier try")
+    lock = tmp_path / "cache" / "MODULE_1" / "model.hlo_module.pb.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    code, output = pod.run("compile", job)
+    assert code == 0, output
+    assert json.loads(output.splitlines()[-1].removeprefix(RESULT_PREFIX))["files"] == 2
+    # Chatter stays out of the pod's log; warnings do not, and all of it is kept in S3.
+    assert "WARNING: something odd" in output
+    assert "chatter 7" not in output
+    assert b"chatter 499" in store.get("logs/f1/try1.log").body
+    assert not lock.exists()
+    published = publish_bundle(store, "f1", PREFIX, inputs={}, engine="optimum", versions={}, target="trn2")
+    assert [entry.path for entry in published.manifest.files] == [
+        "checkpoint/weights/tp0.safetensors",
+        "config.json",
+    ]
+    assert published.manifest.log_key == "logs/f1/try1.log"
+
+
+def failing(job: dict[str, Any], code: str) -> dict[str, Any]:
+    return {**job, "command": [sys.executable, "-c", code]}
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("import sys; sys.exit(70)", CompilerFailed, ["code 70", "logs/f1"]),
+        ("import os; os.kill(os.getpid(), 9)", OutOfMemory, ["SIGKILL", "raise the compile pod's memory"]),
+        ("import sys; sys.exit(137)", OutOfMemory, ["memory"]),
+        ("import os; os.abort()", CompilerFailed, ["signal 6"]),
+        ("print('all good')", PermanentError, ["config.json", "wrote: nothing", "all good"]),
+        (
+            "import os; os.symlink('/etc/passwd', os.environ['MODEL'] + '/../out/config.json')",
+            PermanentError,
+            ["link"],
+        ),
+    ],
+)
+def test_a_compile_that_fails_says_how_and_stages_nothing(
+    job: dict[str, Any],
+    store: Objects,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    error: type[Exception],
+    words: list[str],
+) -> None:
+    monkeypatch.setattr(compile_job, "open_store", lambda _: store)
+    with pytest.raises(error) as caught:
+        compile_job.run(failing(job, code))
+    for word in words:
+        assert word in str(caught.value)
+    with pytest.raises(NotFound):
+        store.get(staged_result(PREFIX))
+    assert store.head("logs/f1/try1.log")
+
+
+def test_the_kubelet_is_told_how_the_compiler_ended(pod: Pod, job: dict[str, Any]) -> None:
+    code, output = pod.run("compile", failing(job, "import sys; print('line of doom'); sys.exit(70)"))
+    assert code == EXIT_PERMANENT, output
+    told = pod.told()
+    assert (told["error"], told["exit_code"]) == ("CompilerFailed", 70)
+    assert "line of doom" in told["message"]
+
+
+def test_a_command_that_does_not_exist_is_no_mystery(
+    job: dict[str, Any], store: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_job, "open_store", lambda _: store)
+    with pytest.raises(PermanentError, match="engine's own"):
+        compile_job.run({**job, "command": ["no-such-compiler"]})
+
+
+def test_stopping_the_pod_stops_the_whole_compiler(
+    pod: Pod, job: dict[str, Any], store: Objects, tmp_path: Path
+) -> None:
+    children = tmp_path / "children"
+    code = (
+        "import subprocess, sys, time, os\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(children)!r} + '.new', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        f"os.rename({str(children)!r} + '.new', {str(children)!r})\n"
+        "time.sleep(600)"
+    )
+    process = pod.start("compile", failing(job, code))
+    deadline = time.monotonic() + 30
+    while not children.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == EXIT_STOPPED, output
+    for pid in children.read_text().split():
+        assert not is_alive(int(pid))
+    assert store.head("logs/f1/try1.log")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_materialise_brings_the_files_and_the_zipapp(
+    pod: Pod, job: dict[str, Any], store: Objects, tmp_path: Path
+) -> None:
+    into, shared = tmp_path / "models", tmp_path / "trainyard"
+    wanted = {
+        "bucket": store.bucket,
+        "sources": [{"manifest": job["model"], "into": str(into)}],
+        "install": str(shared),
+    }
+    code, output = pod.run("materialise", wanted)
+    assert code == 0, output
+    assert (into / "config.json").read_bytes() == b"{}"
+    assert (shared / "trainyard.pyz").read_bytes() == pod.pyz.read_bytes()
+    code, output = pod.run("materialise", wanted)
+    result = json.loads(output.splitlines()[-1].removeprefix(RESULT_PREFIX))
+    assert (result["sources"][0]["fetched"], result["sources"][0]["kept"]) == (0, 1)
+
+
+def test_two_sources_that_disagree_about_a_file_are_refused(
+    job: dict[str, Any], store: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialise, "open_store", lambda _: store)
+    other = ModelManifest("org/other", SHA, (FileEntry("config.json", 3, put_blob(store, b"{ }")),))
+    publish_model(store, other)
+    sources = [{"manifest": key, "into": str(tmp_path / "same")} for key in (job["model"], other.key)]
+    with pytest.raises(PermanentError, match=r"config\.json"):
+        materialise.run({"bucket": store.bucket, "sources": sources})
+
+
+def test_a_store_that_is_away_is_worth_another_try(pod: Pod, job: dict[str, Any]) -> None:
+    pod.environment.update(AWS_ENDPOINT_URL_S3="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
+    code, output = pod.run("materialise", {"bucket": "b", "sources": [{"manifest": "m", "into": "x"}]})
+    assert code == 75, output
+    assert pod.told()["error"] == "StoreUnavailable"

@@ -1,0 +1,124 @@
+"""The Hub's client against the local Hub, through the real huggingface_hub."""
+
+from __future__ import annotations
+
+import pytest
+
+from local.checkpoints.checkpoint import write_checkpoint
+from local.checkpoints.shape import Shape
+from tests.support.hub import LocalHub
+from trainyard import hub as hub_module
+from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError, Refused
+from trainyard.hub import Hub
+
+REPO = "tests/Tiny-Llama"
+
+
+@pytest.fixture(scope="module")
+def published(hub_process: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    write_checkpoint(folder, seed=1, shape=Shape())
+    return hub_process.publish(REPO, folder, tag="v1")
+
+
+@pytest.fixture
+def client(hub: LocalHub, published: str) -> Hub:
+    return Hub(hub.endpoint)
+
+
+def test_branches_tags_and_commits_are_pinned_to_the_commit(client: Hub, published: str) -> None:
+    for revision in ("main", "v1", published):
+        assert client.resolve(REPO, revision) == published
+
+
+def test_what_is_missing_is_said_apart_repository_or_revision(client: Hub) -> None:
+    with pytest.raises(NotFound, match="not that revision"):
+        client.resolve(REPO, "no-such-branch")
+    with pytest.raises(NotFound, match="does not exist"):
+        client.resolve("tests/nothing", "main")
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision"), [("../etc", "main"), ("a/b/c", "main"), (REPO, "../x"), (REPO, "")]
+)
+def test_names_that_could_lead_elsewhere_are_refused_before_asking(
+    client: Hub, repo: str, revision: str
+) -> None:
+    with pytest.raises((Refused, PermanentError)):
+        client.resolve(repo, revision)
+
+
+def test_gated_is_not_taken_for_missing(client: Hub, hub: LocalHub, published: str) -> None:
+    # As on the real Hub: everybody may look a gated model up, and files need the licence to be accepted.
+    hub.break_by(gated=[REPO])
+    assert client.resolve(REPO, "main") == published
+    with pytest.raises(PermanentError, match="licence") as caught:
+        client.read_json(REPO, published, "config.json")
+    assert not isinstance(caught.value, NotFound)
+
+
+def test_a_private_repository_is_not_found_and_the_message_speaks_of_a_token(
+    client: Hub, hub: LocalHub
+) -> None:
+    hub.break_by(private=[REPO])
+    with pytest.raises(NotFound, match="token"):
+        client.resolve(REPO, "main")
+
+
+def test_a_hub_that_recovers_is_waited_for(client: Hub, hub: LocalHub, published: str) -> None:
+    hub.break_by({"match": "api/models", "status": 503, "count": 1})
+    assert client.resolve(REPO, "main") == published
+
+
+def test_a_hub_that_stays_broken_is_unavailable_and_says_when_to_ask_again(
+    client: Hub, hub: LocalHub
+) -> None:
+    hub.break_by({"match": "api/models", "status": 429, "retry_after": 120})
+    with pytest.raises(HubUnavailable) as caught:
+        client.resolve(REPO, "main")
+    assert caught.value.retry_after == 120
+
+
+def test_nobody_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "TRIES", 1)
+    with pytest.raises(HubUnavailable):
+        Hub("http://127.0.0.1:1").resolve(REPO, "main")
+
+
+def test_files_come_with_size_and_digest(client: Hub, published: str) -> None:
+    files = client.files(REPO, published)
+    assert files == sorted(files)
+    shards = [file for file in files if file.path.endswith(".safetensors")]
+    assert shards
+    assert all(file.lfs_sha256 and file.size > 0 for file in shards)
+
+
+def test_config_and_headers_are_read_without_the_weights(client: Hub, hub: LocalHub, published: str) -> None:
+    assert client.read_json(REPO, published, "config.json")["model_type"] == "llama"
+    with pytest.raises(CorruptArtifact, match="larger"):
+        client.read_json(REPO, published, "config.json", max_bytes=10)
+    with pytest.raises(NotFound):
+        client.read_json(REPO, published, "nothing.json")
+    files = client.files(REPO, published)
+    headers = client.headers(REPO, published, files)
+    sizes = {file.path: file.size for file in files}
+    assert headers
+    assert all(0 < header.data_bytes < sizes[path] for path, header in headers.items())
+
+
+@pytest.mark.parametrize("fault", [{"truncate": 50_000, "count": 3}, {"status": 500, "count": 2}, {}])
+def test_a_stream_that_breaks_goes_on_where_it_broke(
+    client: Hub, hub: LocalHub, published: str, fault: dict[str, int]
+) -> None:
+    shard = max(client.files(REPO, published), key=lambda file: file.size)
+    whole = b"".join(client.stream(REPO, published, shard.path, shard.size))
+    hub.break_by({"match": "safetensors", "method": "GET", **fault})
+    assert b"".join(client.stream(REPO, published, shard.path, shard.size)) == whole
+    assert len(whole) == shard.size
+
+
+def test_a_hub_that_ignores_ranges_is_coped_with(client: Hub, hub: LocalHub, published: str) -> None:
+    shard = max(client.files(REPO, published), key=lambda file: file.size)
+    whole = b"".join(client.stream(REPO, published, shard.path, shard.size))
+    hub.break_by({"match": "safetensors", "ignore_range": True})
+    assert client.content.read_range(REPO, published, shard.path, 100, 50) == whole[100:150]
