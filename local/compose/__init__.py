@@ -1,4 +1,4 @@
-"""What docker-compose.yaml needs besides the services themselves: secrets, the target's files, the first manifests.
+"""What docker-compose.yaml needs besides its services: secrets, the target's files, the first manifests.
 
-A *target* is what Airflow works on: the local cluster of the `local` profile, or an EKS cluster with the `eks` profile.
+A *target* is what Airflow works on: the local cluster (profile `local`) or an EKS cluster (profile `eks`).
 """

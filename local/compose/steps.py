@@ -72,7 +72,7 @@ def write_eks(kubeconfig: Path, folder: Path, given: Mapping[str, str]) -> None:
     if allowed.returncode:
         raise StepError(
             f"profile eks: may not create pods in namespace {namespace}: {allowed.stdout.strip()}\n"
-            "Check credentials (AWS_PROFILE, AWS_CONFIG_DIR), the cluster's access entries and deploy/overlays/eks"
+            "Check credentials (AWS_PROFILE, AWS_CONFIG_DIR), the cluster's access entries, overlays/eks"
         )
     write(folder / "environment", render_shell(environment))
 
@@ -105,7 +105,7 @@ def create_bucket(target: LocalTarget) -> None:
 
 
 def apply_manifests(kubeconfig: Path, work: Path, port: int) -> None:
-    """`kubectl apply` deploy/overlays/local with the Gateway's port set to Traefik's entry point. Raises StepError."""
+    """Apply deploy/overlays/local, the Gateway's port set to Traefik's entry point. Raises StepError."""
     folder = work / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     # kubectl takes no absolute path to another kustomization.

@@ -1,4 +1,4 @@
-"""The files of a target: `environment` (read by the containers' entry point), kubeconfig, what pods may know."""
+"""The files of a target: `environment` (for the containers' entry point), kubeconfig, what pods may know."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LocalTarget:
         }
 
     def kubeconfig(self, authority: Path) -> str:
-        """For every client of the local API server. The authority's file is named, not inlined: it is in the volume."""
+        """For every client of the local API server. Names the authority's file, in the same volume."""
         return json.dumps(
             {
                 "apiVersion": "v1",

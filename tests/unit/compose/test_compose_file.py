@@ -24,7 +24,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 AIRFLOW = {"airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
 CLUSTER = {"apiserver", "controllers", "kubelet", "karpenter"}
-VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_]+)(?::([-?])([^}]*))?\}")
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z0-9_]+)(?::([-?])([^}]*))?\}")
 
 
 def needs(service: dict[str, Any]) -> dict[str, dict[str, Any]]:

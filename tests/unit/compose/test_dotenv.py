@@ -52,8 +52,10 @@ def test_the_command_needs_nothing_but_python_and_writes_a_private_file(tmp_path
     folder.mkdir(parents=True)
     for name in ("local/__init__.py", "local/compose/__init__.py", "local/compose/dotenv.py", ".env.example"):
         shutil.copy(ROOT / name, tmp_path / name)
-    command = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import runpy; "
-               "runpy.run_module('local.compose.dotenv', run_name='__main__')"]  # fmt: skip
+    run = (
+        "import runpy, sys; sys.path.insert(0, '.'); runpy.run_module('local.compose.dotenv', {}, '__main__')"
+    )
+    command = [sys.executable, "-I", "-S", "-c", run]
     for said in ("wrote", "has all it needs"):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
