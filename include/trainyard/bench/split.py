@@ -17,7 +17,8 @@ PROBES_A_CONNECTION = 5
 def observe_split(
     url: str, *, canary_name: str, probes: int = 200, host: str | None = None, timeout: float = PROBE_SECONDS
 ) -> dict[str, Any]:
-    """GET /v1/models at the gateway `probes` times and count the answers that list `canary_name`.
+    """GET /v1/models at the gateway `probes` times and count the answers that list `canary_name`,
+    as a served name or as the last part of a model's `root`.
 
     Half of the probes come on connections of their own, half share kept ones: a proxy that balances
     connections instead of requests would show a different split to the two.
@@ -43,7 +44,7 @@ def observe_split(
             body = response.read()
             statuses[str(response.status)] += 1
             if response.status == 200:
-                names = {str(entry["id"]) for entry in json.loads(body)["data"]}
+                names = {name for entry in json.loads(body)["data"] for name in _names(entry)}
                 answered += 1
                 canary += canary_name in names
         except (OSError, http.client.HTTPException) as error:
@@ -67,6 +68,14 @@ def observe_split(
         "statuses": dict(sorted(statuses.items())),
         "errors": dict(sorted(errors.items())),
     }
+
+
+def _names(entry: Any) -> tuple[str, str]:
+    """What a served model calls itself, and the directory that it was loaded from.
+
+    All releases of a model answer to one name; the directory carries the release's id.
+    """
+    return str(entry["id"]), str(entry.get("root") or "").rstrip("/").rpartition("/")[2]
 
 
 def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnection:

@@ -44,6 +44,6 @@ class RecordOperator(SettleOperator):
         if release.state != "promoted":
             return
         context["outlet_events"][AssetAlias(ALIAS)].add(
-            Model(f"trainyard://models/{release.model}", name=f"trainyard-{release.model}"),
+            Model(name=f"trainyard-{release.model}", uri=f"trainyard://models/{release.model}"),
             extra={"release": release.id, "revision": release.plan.revision, "previous": release.previous},
         )
