@@ -178,8 +178,8 @@ class Lifecycle:
             f"NodeClaim {meta['name']} event: creating instance, insufficient capacity, with fleet error(s), "
             f"InsufficientInstanceCapacity: We currently do not have sufficient {types[0]} capacity in the "
             "Availability Zone you requested (us-east-2b). Our system will be working on provisioning "
-            f"additional capacity. You can currently get {types[0]} capacity by not specifying an Availability "
-            "Zone in your request or choosing us-east-2a, us-east-2c."
+            f"additional capacity. You can currently get {types[0]} capacity by not specifying an "
+            "Availability Zone in your request or choosing us-east-2a, us-east-2c."
         )
         self._recorder.event(claim, "Warning", "InsufficientCapacityError", text)
         self._unavailable.mark(pool, types)

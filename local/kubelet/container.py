@@ -174,6 +174,7 @@ class Container:
             self._event("Warning", "Failed", f"Error: {error}")
             self.context.changed()
             await self._pause(min(2.0, self.context.host.settings.backoff_base))
+            await self.context.refresh()
             return False
         launch.message_file.write_bytes(b"")
         container_id = f"local://{uuid.uuid4().hex}{uuid.uuid4().hex}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class PodContext:
     logs: Path
     ip: str
     changed: Callable[[], None]
+    refresh: Callable[[], Awaitable[None]]
+    """Reads ConfigMaps and Secrets again, for a container that could not be configured."""
     volumes: dict[str, Path] = field(default_factory=dict)
     sources: Sources = field(default_factory=Sources)
     identity: dict[str, str] = field(default_factory=dict)

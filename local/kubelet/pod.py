@@ -33,7 +33,9 @@ class PodWorker:
         self.host, self.pod, self.uid = host, pod, meta["uid"]
         root = host.settings.root
         logs = root / "logs" / f"{meta['namespace']}_{meta['name']}_{self.uid}"
-        self.context = PodContext(host, node, pod, root / "pods" / self.uid, logs, ip, self._changed)
+        self.context = PodContext(
+            host, node, pod, root / "pods" / self.uid, logs, ip, self._changed, self._refresh
+        )
         spec = pod["spec"]
         inits = spec.get("initContainers") or []
         sidecars = frozenset(each["name"] for each in inits if each.get("restartPolicy") == "Always")
@@ -188,9 +190,9 @@ class PodWorker:
             self.context.event(
                 "Normal", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
             )
-            await self._stop_all(float(spec.get("terminationGracePeriodSeconds", 30)))
             self.state.failed_reason = "DeadlineExceeded"
             self.state.failed_message = "Pod was active on the node longer than the specified deadline"
+            await self._stop_all(float(spec.get("terminationGracePeriodSeconds", 30)))
         self._over = True
         self.context.node.devices.release(self.uid)
         self._changed()
@@ -266,6 +268,12 @@ class PodWorker:
     async def _sources(self) -> Sources:
         configmaps, secrets = source_names(self.pod)
         return Sources(await self._fetch(CONFIGMAPS, configmaps), await self._fetch(SECRETS, secrets))
+
+    async def _refresh(self) -> None:
+        try:
+            self.context.sources = await self._sources()
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("sources of pod %s: %s", self.pod["metadata"]["name"], error)
 
     async def _fetch(self, resource: Resource, names: set[str]) -> dict[str, Obj]:
         result = {}

@@ -87,6 +87,11 @@ class PodState:
     failed_message: str = ""
 
     @property
+    def ended(self) -> bool:
+        """Every container ended for good; sidecars may still run."""
+        return bool(self.main) and all(each.done for each in self.main)
+
+    @property
     def initialized(self) -> bool:
         """Every init container succeeded, every sidecar started."""
         return all(
@@ -98,10 +103,13 @@ class PodState:
 def phase(state: PodState, restart_policy: str) -> str:
     """Pod phase as the kubelet derives it."""
     if state.failed_reason:
-        return "Failed"
+        # Said only once nothing runs any more.
+        return "Running" if any(each.running_since for each in [*state.init, *state.main]) else "Failed"
     if any(each.done and not each.succeeded and each.name not in state.sidecars for each in state.init):
         return "Failed" if restart_policy == "Never" or all(each.done for each in state.main) else "Pending"
-    if state.main and all(each.done for each in state.main):
+    if any(each.running_since for each in state.init if each.name in state.sidecars and state.ended):
+        return "Running"  # ends when its sidecars have ended
+    if state.ended:
         return "Succeeded" if all(each.succeeded for each in state.main) else "Failed"
     begun = any(each.running_since or each.terminated or each.last for each in state.main)
     return "Running" if begun else "Pending"
@@ -184,7 +192,7 @@ def pod_status(pod: Obj, state: PodState) -> Obj:
     if state.pod_ip and state.sandbox:
         status["podIP"] = state.pod_ip
         status["podIPs"] = [{"ip": state.pod_ip}]
-    if state.failed_reason:
+    if state.failed_reason and over:
         status["reason"] = state.failed_reason
         status["message"] = state.failed_message
     return status

@@ -1,0 +1,63 @@
+"""A kubelet that is killed leaves nothing behind, and the next one takes over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from local.client.kinds import NAMESPACES, NODES
+from local.kubelet import orphans
+from tests.support.cluster import Cluster, api_server, kubelet_arguments, program
+
+STACK = "tests-of-a-killed-kubelet"
+
+
+def alive() -> list[int]:
+    return list(orphans.find({orphans.MARKER: STACK, "LOCAL_POD_IP": ADDRESS}))
+
+
+ADDRESS = "127.64.0.2"
+
+
+def test_a_killed_kubelet_s_containers_die_and_the_rest_is_found_by_its_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(orphans.MARKER, STACK)
+    with api_server(tmp_path) as cluster:
+        arguments = kubelet_arguments(cluster)
+        with program(tmp_path, "local.kubelet", *arguments) as kubelet:
+            cluster.until("node", lambda: cluster.find(NODES, None, "local-system"))
+            run_one(cluster)
+            # The container, and a grandchild that left its session.
+            cluster.until("both processes", lambda: len(alive()) >= 2)
+            main = int((tmp_path / "main").read_text())
+            kubelet.kill()
+            kubelet.wait()
+            cluster.until("the container", lambda: not Path(f"/proc/{main}").exists())
+            assert alive(), "the process that left the session is what the scan is for"
+            orphans.kill_containers(tmp_path / "kubelet")
+            assert cluster.until("the rest", lambda: not alive())
+        with program(tmp_path, "local.kubelet", *arguments):
+            cluster.until("runs again", lambda: restarts(cluster) == 1 and alive())
+            pod = cluster.phase("default", "stays", "Running")
+            last = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]
+            assert (last["reason"], last["exitCode"]) == ("ContainerStatusUnknown", 137)
+        # And a kubelet that is asked to stop takes everything with it.
+        assert not alive()
+    assert os.environ[orphans.MARKER] == STACK
+
+
+def run_one(cluster: Cluster) -> None:
+    cluster.until("namespace", lambda: cluster.find(NAMESPACES, None, "default"))
+    script = f"echo $$$$ > {cluster.folder}/main; setsid sleep 300 & sleep 300"
+    cluster.pod("default", "stays", ["sh", "-c", script], nodeName="local-system", restartPolicy="Always")
+    cluster.phase("default", "stays", "Running")
+
+
+def restarts(cluster: Cluster) -> int:
+    from local.client.kinds import PODS
+
+    pod = cluster.find(PODS, "default", "stays") or {"status": {}}
+    return int((pod["status"].get("containerStatuses") or [{"restartCount": 0}])[0]["restartCount"])

@@ -1,0 +1,369 @@
+"""Pods as processes: what they see, how they end, what is said about it."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import psutil
+
+from local.client.kinds import CONFIGMAPS, PODS, SECRETS, SERVICEACCOUNTS, Obj
+from tests.support.cluster import Cluster
+
+SHOW = (
+    "import json,os,sys,pathlib;"
+    "print(json.dumps({'env':dict(os.environ),'argv':sys.argv[1:],'cwd':os.getcwd(),"
+    "'files':{p:pathlib.Path(p).read_text() for p in sys.argv[1:] if os.path.isfile(p)}}))"
+)
+
+
+def container_status(pod: Obj, name: str = "main") -> Obj:
+    """The container's status entry; empty while there is none."""
+    entries = pod["status"].get("containerStatuses") or []
+    found: Obj = next((each for each in entries if each["name"] == name), {})
+    return found
+
+
+def test_a_container_sees_its_own_environment_and_volumes_and_nothing_else(
+    cluster: Cluster, namespace: str
+) -> None:
+    cluster.create(
+        CONFIGMAPS, {"metadata": {"name": "settings", "namespace": namespace}, "data": {"a": "from map"}}
+    )
+    secret = {"data": {"key": base64.b64encode(b"hush").decode()}}
+    cluster.create(SECRETS, {"metadata": {"name": "hidden", "namespace": namespace}, **secret})
+    cluster.pod(
+        namespace,
+        "shows",
+        ["python3", "-c", SHOW],
+        metadata={"labels": {"tier": "x"}, "annotations": {"local.trainyard.dev/faults": '{"slow": 2}'}},
+        container={
+            "args": [
+                "/etc/settings/a",
+                "--out=/data/x",
+                '{"p":"/etc/hidden/key"}',
+                "s3://data/y",
+                "/etc/pod/labels",
+            ],
+            "workingDir": "/data",
+            "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}},
+            "env": [
+                {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "TIER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['tier']"}}},
+                {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                {
+                    "name": "MIB",
+                    "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}},
+                },
+                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "key"}}},
+                {
+                    "name": "NONE",
+                    "valueFrom": {"configMapKeyRef": {"name": "no", "key": "k", "optional": True}},
+                },
+                {"name": "JOINED", "value": "$(NAME)-$(SECRET)-$(UNKNOWN)-$$(NAME)"},
+                {"name": "PLACE", "value": "/data/here"},
+            ],
+            "envFrom": [{"configMapRef": {"name": "settings"}, "prefix": "MAP_"}],
+            "volumeMounts": [
+                {"name": "settings", "mountPath": "/etc/settings"},
+                {"name": "hidden", "mountPath": "/etc/hidden"},
+                {"name": "about", "mountPath": "/etc/pod"},
+                {"name": "data", "mountPath": "/data", "subPath": "deep/er"},
+            ],
+        },
+        volumes=[
+            {"name": "settings", "configMap": {"name": "settings"}},
+            {"name": "hidden", "secret": {"secretName": "hidden"}},
+            {
+                "name": "about",
+                "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]},
+            },
+            {"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ],
+    )
+    pod = cluster.phase(namespace, "shows", "Succeeded", "Failed")
+    seen = json.loads(cluster.kubectl("-n", namespace, "logs", "shows"))
+    env, volumes = seen["env"], cluster.folder / "kubelet" / "pods" / pod["metadata"]["uid"] / "volumes"
+    assert seen["argv"] == [
+        f"{volumes}/settings/a",
+        f"--out={volumes}/data/deep/er/x",
+        f'{{"p":"{volumes}/hidden/key"}}',
+        "s3://data/y",
+        f"{volumes}/about/labels",
+    ]
+    assert seen["files"] == {f"{volumes}/settings/a": "from map", f"{volumes}/about/labels": 'tier="x"'}
+    assert seen["cwd"] == str(volumes / "data" / "deep" / "er")
+    assert {name: env.get(name) for name in ("NAME", "TIER", "NODE", "CPUS", "MIB", "SECRET", "MAP_a")} == {
+        "NAME": "shows",
+        "TIER": "x",
+        "NODE": "local-system",
+        "CPUS": "2",
+        "MIB": "64",
+        "SECRET": "hush",
+        "MAP_a": "from map",
+    }
+    assert env["JOINED"] == "shows-hush-$(UNKNOWN)-$(NAME)"
+    assert env["PLACE"] == f"{volumes}/data/deep/er/here"
+    assert env["IP"] == env["LOCAL_POD_IP"] == pod["status"]["podIP"]
+    assert env["LOCAL_FAULTS"] == '{"slow": 2}'
+    assert "NONE" not in env
+    assert "KUBELET_SECRET" not in env
+    assert "PYTHONPATH" not in env
+
+
+def test_pods_of_an_account_with_a_role_get_its_credentials(cluster: Cluster, namespace: str) -> None:
+    account = {
+        "metadata": {
+            "name": "writer",
+            "namespace": namespace,
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/writer"},
+        }
+    }
+    cluster.create(SERVICEACCOUNTS, account)
+    command = ["sh", "-c", "echo key=$AWS_ACCESS_KEY_ID"]
+    cluster.pod(namespace, "with", command, serviceAccountName="writer")
+    cluster.pod(namespace, "without", command)
+    cluster.phase(namespace, "with", "Succeeded")
+    cluster.phase(namespace, "without", "Succeeded")
+    assert cluster.kubectl("-n", namespace, "logs", "with") == "key=pods\n"
+    assert cluster.kubectl("-n", namespace, "logs", "without") == "key=\n"
+
+
+def test_init_containers_run_in_order_and_a_sidecar_ends_after_the_pod_s_work(
+    cluster: Cluster, namespace: str
+) -> None:
+    mount = [{"name": "d", "mountPath": "/d"}]
+
+    def step(name: str, script: str, **more: object) -> Obj:
+        return {
+            "name": name,
+            "image": "busybox",
+            "command": ["sh", "-c", script],
+            "volumeMounts": mount,
+            **more,
+        }
+
+    cluster.pod(
+        namespace,
+        "steps",
+        ["sh", "-c", "cat /d/log; echo main >> /d/log"],
+        container={"volumeMounts": mount},
+        volumes=[{"name": "d", "emptyDir": {}}],
+        initContainers=[
+            step("one", "sleep 0.2; echo one >> /d/log"),
+            step(
+                "beside",
+                "echo beside >> /d/log; trap 'exit 0' TERM; while :; do sleep 0.1; done",
+                restartPolicy="Always",
+            ),
+            step("two", "echo two >> /d/log"),
+        ],
+    )
+    pod = cluster.phase(namespace, "steps", "Succeeded", "Failed")
+    assert pod["status"]["phase"] == "Succeeded"
+    lines = cluster.kubectl("-n", namespace, "logs", "steps", "-c", "main").split()
+    assert lines[0] == "one"
+    assert sorted(lines) == ["beside", "one", "two"]
+    states = {each["name"]: each["state"] for each in pod["status"]["initContainerStatuses"]}
+    assert all("terminated" in each for each in states.values())
+
+
+def test_a_failing_init_container_fails_a_pod_that_never_restarts(cluster: Cluster, namespace: str) -> None:
+    broken = {"name": "prepare", "image": "busybox", "command": ["sh", "-c", "exit 4"]}
+    cluster.pod(namespace, "broken", ["true"], initContainers=[broken])
+    pod = cluster.phase(namespace, "broken", "Failed")
+    assert pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+    assert container_status(pod)["state"] == {"waiting": {"reason": "PodInitializing"}}
+
+
+def test_an_image_that_does_not_exist_is_reported_in_containerd_s_words(
+    cluster: Cluster, namespace: str
+) -> None:
+    cluster.pod(namespace, "nothing", None, container={"image": "registry.example/none:1"})
+
+    def backs_off() -> Obj | None:
+        pod = cluster.find(PODS, namespace, "nothing")
+        waiting = (pod or {})["status"].get("containerStatuses", [{}])[0].get("state", {}).get("waiting", {})
+        return waiting if waiting.get("reason") == "ImagePullBackOff" else None
+
+    waiting = cluster.until("ImagePullBackOff", backs_off)
+    assert waiting["message"] == (
+        'Back-off pulling image "registry.example/none:1": ErrImagePull: rpc error: code = NotFound desc = '
+        'failed to pull and unpack image "registry.example/none:1": failed to resolve reference '
+        '"registry.example/none:1": registry.example/none:1: not found'
+    )
+    assert cluster.event(namespace, "nothing", "Failed", "Error: ErrImagePull")
+    assert (
+        cluster.event(namespace, "nothing", "BackOff") == 'Back-off pulling image "registry.example/none:1"'
+    )
+    described = cluster.kubectl("-n", namespace, "describe", "pod", "nothing")
+    assert "ImagePullBackOff" in described
+
+
+def test_a_container_that_outgrows_its_memory_is_killed_as_by_the_kernel(
+    cluster: Cluster, namespace: str
+) -> None:
+    grow = "import time; kept = [b'x' * 2**20 for _ in range(160)]; time.sleep(60)"
+    # The memory is a child's: the limit is that of the whole process tree.
+    child = ["sh", "-c", f'python3 -c "{grow}" & wait']
+    cluster.pod(namespace, "grows", child, container={"resources": {"limits": {"memory": "64Mi"}}})
+    ended = container_status(cluster.phase(namespace, "grows", "Failed"))["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_a_crash_loop_backs_off_counts_and_keeps_the_previous_log(cluster: Cluster, namespace: str) -> None:
+    cluster.pod(namespace, "loops", ["sh", "-c", "echo run; exit 7"], restartPolicy="Always")
+
+    def loops() -> Obj | None:
+        status = container_status(cluster.find(PODS, namespace, "loops") or {"status": {}})
+        waiting = status.get("state", {}).get("waiting", {})
+        return status if waiting.get("reason") == "CrashLoopBackOff" and status["restartCount"] >= 2 else None
+
+    status = cluster.until("CrashLoopBackOff", loops)
+    assert status["lastState"]["terminated"]["exitCode"] == 7
+    assert status["state"]["waiting"]["message"].startswith("back-off ")
+    assert "restarting failed container=main pod=loops_" in status["state"]["waiting"]["message"]
+    assert cluster.kubectl("-n", namespace, "logs", "loops", "--previous") == "run\n"
+    assert cluster.event(namespace, "loops", "BackOff").startswith(
+        "Back-off restarting failed container main in pod loops_"
+    )
+
+
+def test_a_pod_past_its_deadline_fails(cluster: Cluster, namespace: str) -> None:
+    cluster.pod(namespace, "late", ["sleep", "60"], activeDeadlineSeconds=1)
+    pod = cluster.phase(namespace, "late", "Failed")
+    assert pod["status"]["reason"] == "DeadlineExceeded"
+    assert "terminated" in container_status(pod)["state"]
+
+
+def test_a_command_that_is_not_there_is_a_start_error(cluster: Cluster, namespace: str) -> None:
+    cluster.pod(namespace, "absent", ["no-such-program"])
+    ended = container_status(cluster.phase(namespace, "absent", "Failed"))["state"]["terminated"]
+    assert ended["reason"] == "StartError"
+    assert 'exec: "no-such-program": executable file not found in $PATH' in ended["message"]
+
+
+def test_the_termination_message_is_the_file_or_else_the_end_of_the_log(
+    cluster: Cluster, namespace: str
+) -> None:
+    cluster.pod(namespace, "file", ["sh", "-c", "echo -n why > /dev/termination-log; exit 1"])
+    policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    cluster.pod(namespace, "log", ["sh", "-c", "seq 1 200; exit 1"], container=policy)
+    first = container_status(cluster.phase(namespace, "file", "Failed"))["state"]["terminated"]
+    second = container_status(cluster.phase(namespace, "log", "Failed"))["state"]["terminated"]
+    assert first["message"] == "why"
+    assert second["message"].split() == [str(number) for number in range(121, 201)]
+
+
+def test_deletion_runs_the_hook_then_asks_then_confirms(cluster: Cluster, namespace: str) -> None:
+    folder = cluster.folder / f"{namespace}-hook"
+    folder.mkdir()
+    script = (
+        f"trap 'date +%s%N > {folder}/term; exit 0' TERM; touch {folder}/up; while :; do sleep 0.05; done"
+    )
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", f"sleep 0.7; date +%s%N > {folder}/hook"]}}}
+    cluster.pod(
+        namespace,
+        "leaves",
+        ["sh", "-c", script],
+        container={"lifecycle": hook},
+        terminationGracePeriodSeconds=20,
+    )
+    cluster.until("start", (folder / "up").exists)
+    cluster.delete(PODS, namespace, "leaves")
+    # While the hook runs the pod is there, terminating.
+    assert (cluster.find(PODS, namespace, "leaves") or {})["metadata"]["deletionTimestamp"]
+    cluster.until("end", lambda: cluster.find(PODS, namespace, "leaves") is None)
+    assert int((folder / "hook").read_text()) < int((folder / "term").read_text())
+
+
+def test_a_forced_deletion_kills_the_process_and_its_children(cluster: Cluster, namespace: str) -> None:
+    file = cluster.folder / f"{namespace}-pids"
+    script = f"sh -c 'trap : TERM; while :; do sleep 0.1; done' & echo $$$$ $! > {file}; trap : TERM; while :; do sleep 0.1; done"
+    cluster.pod(namespace, "stubborn", ["sh", "-c", script])
+    pids = cluster.until("pids", lambda: file.exists() and file.read_text().split())
+    cluster.kubectl("-n", namespace, "delete", "pod", "stubborn", "--force", "--grace-period=0")
+    cluster.until("processes gone", lambda: not any(psutil.pid_exists(int(pid)) for pid in pids))
+
+
+def test_readiness_follows_the_probe_and_liveness_restarts(cluster: Cluster, namespace: str) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/d/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
+    alive = {"exec": {"command": ["test", "!", "-e", "/d/ill"]}, "periodSeconds": 1, "failureThreshold": 1}
+    cluster.pod(
+        namespace,
+        "probed",
+        ["sh", "-c", "rm -f /d/ill; trap 'exit 0' TERM; while :; do sleep 0.05; done"],
+        restartPolicy="Always",
+        container={
+            "readinessProbe": probe,
+            "livenessProbe": alive,
+            "volumeMounts": [{"name": "d", "mountPath": "/d"}],
+        },
+        volumes=[{"name": "d", "emptyDir": {}}],
+    )
+    pod = cluster.phase(namespace, "probed", "Running")
+    assert cluster.event(namespace, "probed", "Unhealthy", "Readiness probe failed").startswith(
+        "Readiness probe"
+    )
+    assert container_status(pod)["ready"] is False
+    folder = cluster.folder / "kubelet" / "pods" / pod["metadata"]["uid"] / "volumes" / "d"
+    (folder / "ready").touch()
+    cluster.kubectl("-n", namespace, "wait", "pod/probed", "--for=condition=Ready", "--timeout=15s")
+    (folder / "ill").touch()
+    text = cluster.event(namespace, "probed", "Killing", "liveness")
+    assert text == "Container main failed liveness probe, will be restarted"
+    cluster.until(
+        "restart",
+        lambda: container_status(cluster.find(PODS, namespace, "probed") or pod)["restartCount"] == 1,
+    )
+
+
+def test_a_missing_configuration_is_said_and_mended_by_making_it(cluster: Cluster, namespace: str) -> None:
+    reference = {"configMapKeyRef": {"name": "later", "key": "k"}}
+    cluster.pod(
+        namespace,
+        "waits",
+        ["sh", "-c", "echo got $K"],
+        container={"env": [{"name": "K", "valueFrom": reference}]},
+    )
+    cluster.event(namespace, "waits", "Failed", 'Error: configmap "later" not found')
+    cluster.create(CONFIGMAPS, {"metadata": {"name": "later", "namespace": namespace}, "data": {"k": "v"}})
+    cluster.phase(namespace, "waits", "Succeeded")
+    assert cluster.kubectl("-n", namespace, "logs", "waits") == "got v\n"
+
+
+def test_what_this_node_cannot_mount_is_refused_in_words(cluster: Cluster, namespace: str) -> None:
+    cluster.pod(
+        namespace,
+        "reaches-out",
+        ["true"],
+        volumes=[{"name": "etc", "hostPath": {"path": "/etc"}}],
+        container={"volumeMounts": [{"name": "etc", "mountPath": "/host"}]},
+    )
+    text = cluster.event(namespace, "reaches-out", "FailedMount")
+    assert "hostPath /etc is refused" in text
+
+
+def test_no_process_outlives_its_main_process(cluster: Cluster, namespace: str) -> None:
+    file = cluster.folder / f"{namespace}-left"
+    cluster.pod(namespace, "leaver", ["sh", "-c", f"sleep 300 & echo $! > {file}"])
+    cluster.phase(namespace, "leaver", "Succeeded")
+    pid = int(file.read_text())
+    cluster.until("child gone", lambda: not psutil.pid_exists(pid))
+
+
+def test_starting_a_container_costs_the_kubelet_little(cluster: Cluster, namespace: str) -> None:
+    """Two dozen pods at once stay far below the 100 ms of kubelet time that one may cost."""
+    kubelet = next(
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if "local.kubelet" in (each.info["cmdline"] or []) and str(cluster.kubeconfig) in each.info["cmdline"]
+    )
+    before = sum(kubelet.cpu_times()[:2])
+    for number in range(24):
+        cluster.pod(namespace, f"quick-{number}", ["true"])
+    for number in range(24):
+        cluster.phase(namespace, f"quick-{number}", "Succeeded")
+    assert (sum(kubelet.cpu_times()[:2]) - before) / 24 < 0.1
