@@ -14,20 +14,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import pack
 from trainyard.bench.split import observe_split
 from trainyard.bench.workload import Workload
-from trainyard.errors import PermanentError, Problem, Refused, StoreUnavailable
-
-REFUSED_BY_S3 = ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+from trainyard.errors import Problem, Refused
+from trainyard.jobs.runtime import open_store
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns where the files are, and the summary without its long parts."""
+    """Returns where the files are, and the summary in short. Raises Refused, StoreUnavailable."""
     _check(job)
     workload = Workload.from_dict(job.get("workload") or {})
     arms = {arm: urls for arm, urls in job["arms"].items() if urls}
@@ -48,8 +44,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     prefix = job["output"].rstrip("/") + "/"
     # The summary comes last: whoever sees it finds the samples complete.
-    put(job["bucket"], f"{prefix}samples.ndjson.gz", pack(samples), "application/x-ndjson")
-    put(job["bucket"], f"{prefix}summary.json", json.dumps(summary, indent=1).encode(), "application/json")
+    store = open_store(job)
+    store.put(f"{prefix}samples.ndjson.gz", pack(samples))
+    store.put(f"{prefix}summary.json", json.dumps(summary, indent=1).encode())
     return {
         "summary": f"s3://{job['bucket']}/{prefix}summary.json",
         "samples": f"s3://{job['bucket']}/{prefix}samples.ndjson.gz",
@@ -81,15 +78,3 @@ def _check(job: Mapping[str, Any]) -> None:
         )
     if problems:
         raise Refused(problems)
-
-
-def put(bucket: str, key: str, body: bytes, content_type: str) -> None:
-    """Store one object. Raises `PermanentError` if S3 refuses for good, else `StoreUnavailable`."""
-    try:
-        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        kind = PermanentError if code in REFUSED_BY_S3 else StoreUnavailable
-        raise kind(f"cannot write s3://{bucket}/{key}: {error}") from error
-    except BotoCoreError as error:
-        raise StoreUnavailable(f"cannot write s3://{bucket}/{key}: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainyard.bench.warmup import Bucket, Smoke, as_rows, ask_smoke, inspect_server, warm_bucket
 from trainyard.errors import PermanentError, Problem, Refused
-from trainyard.jobs.loadtest import put
+from trainyard.jobs.runtime import open_store
 
 SCHEMA = "trainyard.warmup/1"
 ROUNDS = 10
@@ -63,7 +63,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             "settled": bool(buckets) and all(bucket.settled for bucket in buckets),
             "ok": len(servers) == len(job["urls"]) and bool(smokes) and not failed,
         }
-        put(job["bucket"], key, json.dumps(document, indent=1).encode(), "application/json")
+        open_store(job).put(key, json.dumps(document, indent=1).encode())
     if failed:
         raise PermanentError(
             f"{len(failed)} of {len(smokes)} smoke prompts failed, first {failed[0].prompt!r} "
