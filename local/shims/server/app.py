@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -133,14 +133,22 @@ class Server:
         return await self._generate(request, chat=True)
 
     async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
-        body = parse_body(await request.read())
+        body = self.checked(parse_body(await request.read()))
         generation = parse_generation(
             body, chat=chat, models=self.names, max_model_len=self.engine.max_model_len
         )
-        if self.errors.hit():
-            raise ApiError(
-                500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details."
-            )
+        sequence = self.sequence(generation)
+        async with self.generating(sequence):
+            if generation.stream:
+                return await self._stream(request, generation, sequence)
+            return await self._whole(generation, sequence)
+
+    def checked(self, body: Json) -> Json:
+        """A place for servers that read requests otherwise."""
+        return body
+
+    def sequence(self, generation: Generation) -> Sequence:
+        """What the engine works on for this request."""
         source = text.completion(
             self.digest,
             generation.prompt,
@@ -148,7 +156,7 @@ class Server:
             natural_end=not generation.ignore_eos,
             shortest=generation.min_tokens,
         )
-        sequence = Sequence(
+        return Sequence(
             prompt_tokens=generation.prompt_tokens,
             source=source,
             max_tokens=generation.max_tokens,
@@ -156,23 +164,25 @@ class Server:
             stop=generation.stop,
             include_stop=generation.include_stop,
         )
+
+    @contextlib.asynccontextmanager
+    async def generating(self, sequence: Sequence) -> AsyncIterator[None]:
+        """Have the engine work on `sequence`; free its slot when the client goes or the stream is cut."""
+        if self.errors.hit():
+            raise ApiError(
+                500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details."
+            )
         self.engine.add(sequence)
-        ended = False
         try:
-            if generation.stream:
-                response = await self._stream(request, generation, sequence)
-            else:
-                response = await self._whole(generation, sequence)
-            ended = True
-            return response
-        finally:
-            if not ended:  # the client went away, or the stream was cut
-                self.engine.abort(sequence)
+            yield
+        except BaseException:
+            self.engine.abort(sequence)
+            raise
 
     async def _whole(self, generation: Generation, sequence: Sequence) -> web.Response:
         said = generation.prompt if generation.echo else ""
         while True:
-            delta = await self._next(sequence)
+            delta = await self.next_delta(sequence)
             said += delta.text
             if delta.finish is not None:
                 answer = Answer(generation).whole(said, delta.tokens, delta.finish, delta.stop)
@@ -192,7 +202,7 @@ class Server:
         if generation.echo:
             opening += answer.delta(generation.prompt, 0, None, None)
         while True:
-            delta = await self._next(sequence)
+            delta = await self.next_delta(sequence)
             event = opening
             if delta.text or delta.finish is not None:
                 event += answer.delta(delta.text, delta.tokens, delta.finish, delta.stop)
@@ -212,7 +222,7 @@ class Server:
                     await response.write_eof()
                 return response
 
-    async def _next(self, sequence: Sequence) -> Delta:
+    async def next_delta(self, sequence: Sequence) -> Delta:
         """What was generated since the last call: several steps when the client is slower than the engine."""
         delta = await sequence.deltas.get()
         while not sequence.deltas.empty():

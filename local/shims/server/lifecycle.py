@@ -19,7 +19,6 @@ from local.shims.server.heartbeat import beat, state_file
 from local.shims.server.loading import Loaded
 from local.shims.server.metrics import Metrics
 from local.shims.server.timing import TimingModel
-from local.shims.silicon import Silicon
 from local.shims.versions import Stack
 
 # How long connections that are open stay open for a request on its way when shutdown begins: a proxy that
@@ -35,10 +34,14 @@ ENDPOINTS = (
 
 
 def serve(
-    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon
+    given: argparse.Namespace,
+    installed: Stack,
+    loaded: Loaded,
+    knobs: Faults,
+    server_type: type[Server] = Server,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
-    asyncio.run(_serve(given, installed, loaded, knobs, devices))
+    asyncio.run(_serve(given, installed, loaded, knobs, server_type))
 
 
 def address(host: str | None) -> str:
@@ -49,7 +52,7 @@ def address(host: str | None) -> str:
 
 
 async def _serve(
-    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, devices: Silicon
+    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, server_type: type[Server]
 ) -> None:
     names = given.served_model_name or [given.model]
     metrics = Metrics(names[0], loaded.max_model_len)
@@ -60,7 +63,7 @@ async def _serve(
         max_model_len=loaded.max_model_len,
     )
     engine.stuck = knobs.never_ready
-    server = Server(
+    server = server_type(
         engine, metrics, names, given.model, loaded.digest, installed.vllm, knobs, api_key=given.api_key
     )
     stop = asyncio.Event()

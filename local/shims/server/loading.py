@@ -38,10 +38,26 @@ class Loaded:
     device_bytes: int
 
 
-def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded:
-    """Load `given.model` as the engine of `installed` would; raises ToolError where that one fails."""
+def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded | None:
+    """Load `given.model` as the engine of `installed` would; raises ToolError where that one fails.
+
+    None when there was nothing to do but to compile (`VLLM_NEURON_CPU_COMPILE`).
+    """
+    if installed.engine == "native":
+        from local.shims import native
+
+        return native.load(given, installed, devices, knobs)
     if not devices.present:
         raise ToolError("RuntimeError", "No Neuron device detected.")
+    if installed.engine == "nxdi":
+        from local.shims import nxdi
+
+        return nxdi.load(given, installed, devices, knobs)
+    return _load_exported(given, installed, devices, knobs)
+
+
+def _load_exported(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded:
+    """optimum-neuron: the exported directory decides, the flags must agree with it."""
     degree = given.tensor_parallel_size
     if degree > devices.available_cores():
         raise ToolError(
@@ -70,17 +86,33 @@ def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: F
             f"{neuron['sequence_length']} that the model was exported with.",
         )
     weights, size = _weights(folder, Path(given.model), neuron)
-    cache = _kv_cache_bytes(config, neuron)
-    _check_memory(size + cache, neuron["tp_degree"], devices)
-    base = float(os.environ.get("LOCAL_LOAD_SECONDS", LOAD_SECONDS))
-    time.sleep(base + SECONDS_PER_GIB * size / 2**30)
-    return Loaded(
-        digest=weights_digest(weights),
+    return settle(
+        config,
+        weights,
+        size,
+        devices,
+        degree=neuron["tp_degree"],
         max_model_len=given.max_model_len or neuron["sequence_length"],
         max_num_seqs=min(given.max_num_seqs or neuron["max_batch_size"], neuron["max_batch_size"]),
-        cores=neuron["tp_degree"],
-        device_bytes=size + cache,
     )
+
+
+def settle(
+    config: dict[str, Any],
+    weights: Path,
+    size: int,
+    devices: Silicon,
+    *,
+    degree: int,
+    max_model_len: int,
+    max_num_seqs: int,
+) -> Loaded:
+    """Put `size` bytes of weights and the cache onto `degree` cores, taking the time of a load."""
+    cache = _kv_cache_bytes(config, degree, max_model_len * max_num_seqs)
+    _check_memory(size + cache, degree, devices)
+    base = float(os.environ.get("LOCAL_LOAD_SECONDS", LOAD_SECONDS))
+    time.sleep(base + SECONDS_PER_GIB * size / 2**30)
+    return Loaded(weights_digest(weights), max_model_len, max_num_seqs, degree, size + cache)
 
 
 def _compile_missing(
@@ -137,7 +169,7 @@ def _weights(folder: Path, model: Path, neuron: dict[str, Any]) -> tuple[Path, i
         first = neuron["start_rank_id"]
         ranks = range(first, first + neuron["local_ranks_size"])
         for path in (shards / f"tp{rank}_sharded_checkpoint.safetensors" for rank in ranks):
-            _check_safetensors(path)
+            check_safetensors(path)
         return shards, sum(path.stat().st_size for path in shards.glob("*.safetensors"))
     logs.neuron("There are no saved sharded checkpoints.")
     for place in (folder, model):
@@ -146,7 +178,7 @@ def _weights(folder: Path, model: Path, neuron: dict[str, Any]) -> tuple[Path, i
         except ToolError:
             continue
         for path in found:
-            _check_safetensors(path)
+            check_safetensors(path)
         return place, sum(path.stat().st_size for path in found)
     if neuron["checkpoint_id"] is None:
         raise ToolError("ValueError", f"Checkpoint file not found under {folder}.")
@@ -163,7 +195,7 @@ def _weights(folder: Path, model: Path, neuron: dict[str, Any]) -> tuple[Path, i
     return place, sum(path.stat().st_size for path in weight_files(place))
 
 
-def _check_safetensors(path: Path) -> None:
+def check_safetensors(path: Path) -> None:
     """Raise ToolError for a shard that is missing or cut short."""
     from local.checkpoints.tensorfile import read_entries
 
@@ -177,11 +209,10 @@ def _check_safetensors(path: Path) -> None:
         ) from None
 
 
-def _kv_cache_bytes(config: dict[str, Any], neuron: dict[str, Any]) -> int:
+def _kv_cache_bytes(config: dict[str, Any], degree: int, tokens: int) -> int:
     heads = int(config.get("num_attention_heads", 1))
-    kv_heads = max(int(config.get("num_key_value_heads") or heads), int(neuron["tp_degree"]))
+    kv_heads = max(int(config.get("num_key_value_heads") or heads), degree)
     head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
-    tokens = int(neuron["max_batch_size"]) * int(neuron["sequence_length"])
     return 2 * 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * tokens
 
 

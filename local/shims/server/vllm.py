@@ -18,7 +18,9 @@ def installed_stack() -> Stack:
     """The stack of the image; without one, what the environment of the engines tells."""
     if "NEURON_COMPILED_ARTIFACTS" in os.environ:
         return stack(NXDI)
-    return stack(NATIVE if "VLLM_NEURON_DISABLE_WARMUP_COMPILE" in os.environ else OPTIMUM)
+    if any(name == "VLLM_CACHE_ROOT" or name.startswith("VLLM_NEURON_") for name in os.environ):
+        return stack(NATIVE)
+    return stack(OPTIMUM)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,9 +60,11 @@ def run(given: argparse.Namespace, installed: Stack) -> int:
         failed = ToolError("RuntimeError", "Engine core initialization failed. See root cause above.")
         logs.traceback(failed, "vllm/entrypoints/cli/serve.py:57 in cmd")
         return 1
+    if loaded is None:
+        return 0
     from local.shims.server.lifecycle import serve
 
-    serve(given, installed, loaded, knobs, devices)
+    serve(given, installed, loaded, knobs)
     del held
     return 0
 
