@@ -55,9 +55,14 @@ async def serve(arguments: argparse.Namespace) -> None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
     access = logging.getLogger("aiohttp.access") if arguments.verbose else None
-    runner = web.AppRunner(Server(cluster, arguments.token).application(), access_log=access)
+    runner = web.AppRunner(
+        Server(cluster, arguments.token).application(),
+        access_log=access,
+        shutdown_timeout=1.0,
+        handler_cancellation=True,  # a watcher that goes away takes its watch along
+    )
     await runner.setup()
-    site = web.TCPSite(runner, host or "127.0.0.1", int(port), ssl_context=tls, shutdown_timeout=1.0)
+    site = web.TCPSite(runner, host or "127.0.0.1", int(port), ssl_context=tls)
     await site.start()
     bound = runner.addresses[0]
     print(f"serving on {'https' if tls else 'http'}://{bound[0]}:{bound[1]}", flush=True)

@@ -16,7 +16,8 @@ from local.apiserver.errors import ApiError, Object, bad_request, internal, not_
 from local.apiserver.reading import fetch
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_LOG_OPTIONS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes")
+_LOG_FLAGS = ("follow", "previous", "timestamps")
+_LOG_VALUES = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes")
 _STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
 """Names of the stream options: what a client calls them, and what a kubelet does."""
 
@@ -76,7 +77,13 @@ def _log_query(query: Mapping[str, str]) -> list[tuple[str, str]]:
         text = query.get(name)
         if text and not text.lstrip("-").isdigit():
             raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return [(n, query[n]) for n in _LOG_OPTIONS if query.get(n)]
+    flags = [(n, "true") for n in _LOG_FLAGS if is_true(query.get(n))]
+    return flags + [(n, query[n]) for n in _LOG_VALUES if query.get(n)]
+
+
+def is_true(text: str | None) -> bool:
+    """A boolean in a query as the API server reads it: all but false and 0 (Python clients say `True`)."""
+    return bool(text) and str(text).lower() not in ("false", "0")
 
 
 def _unreachable(url: str, error: Exception) -> ApiError:
@@ -121,11 +128,24 @@ def _exec_query(request: web.Request) -> list[tuple[str, str]]:
     if not query:
         raise bad_request("you must specify at least 1 command for the container")
     for ours, theirs in _STREAMS.items():
-        if request.query.get(ours, "").lower() in ("1", "true"):
+        if is_true(request.query.get(ours)):
             query.append((theirs, "1"))
     if not any(name in ("input", "output", "error") for name, _ in query):
         raise bad_request("you must specify at least 1 of stdin, stdout, stderr")
     return query
+
+
+def _no_container(name: str) -> ApiError:
+    return ApiError(404, "NotFound", f'container not found ("{name}")', {})
+
+
+def _check_running(pod: Object, container: str) -> None:
+    """ApiError 404 for a container whose status says that it does not run."""
+    status = pod.get("status") or {}
+    for field in ("containerStatuses", "initContainerStatuses"):
+        for entry in status.get(field) or ():
+            if entry["name"] == container and "running" not in (entry.get("state") or {}):
+                raise _no_container(container)
 
 
 async def serve_exec(request: web.Request, call: Call, session: aiohttp.ClientSession) -> web.StreamResponse:
@@ -137,8 +157,11 @@ async def serve_exec(request: web.Request, call: Call, session: aiohttp.ClientSe
         raise bad_request(f"cannot exec into a container in a completed pod; current phase is {phase}")
     if not pod["spec"].get("nodeName"):
         raise bad_request(f"pod {name} does not have a host assigned")
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        raise bad_request("Upgrade request required")
+    _check_running(pod, container)
+    upgrade = request.headers.get("Upgrade", "").lower()
+    if upgrade != "websocket":
+        text = f"{upgrade} is not served: use a websocket with one of {', '.join(PROTOCOLS)}"
+        raise bad_request(text if upgrade else "Upgrade request required")
     offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     protocol = next((p for p in PROTOCOLS if p in offered), None)
     if protocol is None:
@@ -153,7 +176,7 @@ async def serve_exec(request: web.Request, call: Call, session: aiohttp.ClientSe
         )
     except aiohttp.WSServerHandshakeError as error:
         if error.status == 404:
-            raise internal(f'unable to upgrade connection: container not found ("{container}")') from error
+            raise _no_container(container) from error
         raise internal(f"error dialing backend: {error.message}, status {error.status}") from error
     except aiohttp.ClientError as error:
         raise internal(f"error dialing backend: {error}") from error

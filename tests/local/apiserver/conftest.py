@@ -183,7 +183,7 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def replaying() -> Iterator[subprocess.Popen[str] | None]:
-    """The replay of recorded exchanges, where they are: it mostly sleeps, so it runs beside the other tests."""
+    """The replay of recorded exchanges, where they are: it mostly sleeps, so it runs beside other tests."""
     script = SHARED / "conformance" / "replay.py"
     if not script.exists():
         yield None

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.apiserver.errors import ApiError
@@ -28,18 +28,22 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+@settings(max_examples=40)
 @given(JSON, JSON)
 def test_a_merge_patch_applied_twice_is_applied_once(target: Any, patch: Any) -> None:
     once = merge_patch(target, patch)
     assert merge_patch(once, patch) == once
 
 
+@settings(max_examples=40)
 @given(JSON)
 def test_a_merge_patch_onto_nothing_gives_itself_without_nulls(patch: Any) -> None:
     assert merge_patch(None, patch) == without_nulls(patch)
 
 
-@pytest.mark.parametrize("operations", [[{"op": "remove", "path": "/none"}], [{"op": "bad"}], {"a": 1}, [3], "x"])
+@pytest.mark.parametrize(
+    "operations", [[{"op": "remove", "path": "/none"}], [{"op": "bad"}], {"a": 1}, [3], "x"]
+)
 def test_a_json_patch_that_does_not_fit_is_refused(operations: Any) -> None:
     with pytest.raises(ApiError) as error:
         json_patch({"a": 1}, operations)
@@ -93,12 +97,15 @@ ELEMENTS = st.one_of(
 PATHS = st.sets(st.lists(ELEMENTS, min_size=1, max_size=4).map(tuple), max_size=8)
 
 
+@settings(max_examples=40)
 @given(PATHS)
 def test_managed_fields_survive_being_written_and_read(paths: set[tuple[str, ...]]) -> None:
     assert from_fields(to_fields(paths)) == paths
 
 
-def apply(live: Any, config: Any, manager: str, force: bool = False, schema: Any = DEPLOYMENT) -> dict[str, Any]:
+def apply(
+    live: Any, config: Any, manager: str, force: bool = False, schema: Any = DEPLOYMENT
+) -> dict[str, Any]:
     return apply_configuration(live, config, schema, Manager(manager, "Apply", "apps/v1"), "now", force)
 
 
@@ -108,7 +115,9 @@ def deployment(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def test_applying_less_removes_what_nobody_else_owns() -> None:
-    live = apply(None, deployment({"name": "a", "image": "i"}, {"name": "b", "image": "j"}, replicas=3), "one")
+    live = apply(
+        None, deployment({"name": "a", "image": "i"}, {"name": "b", "image": "j"}, replicas=3), "one"
+    )
     live = apply(live, deployment({"name": "b", "image": "j"}), "two")
     after = apply(live, deployment(), "one")
     assert [c["name"] for c in after["spec"]["template"]["spec"]["containers"]] == ["b"]
@@ -149,6 +158,7 @@ def test_an_update_takes_over_what_it_changes() -> None:
 NAMES = st.lists(st.sampled_from("abcd"), unique=True, max_size=4)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(["one", "two"]), NAMES), max_size=6))
 def test_what_is_applied_last_by_each_manager_is_what_remains(applies: list[tuple[str, list[str]]]) -> None:
     live: Any = None

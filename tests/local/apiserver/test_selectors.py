@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.apiserver.errors import ApiError
@@ -42,6 +42,7 @@ def test_a_malformed_label_selector_is_a_bad_request(selector: str) -> None:
     assert error.value.code == 400
 
 
+@settings(max_examples=40)
 @given(st.text(alphabet="ab=!,() innotgl<>", max_size=20))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
@@ -50,8 +51,11 @@ def test_no_text_breaks_the_parser(text: str) -> None:
         assert error.code == 400  # noqa: PT017  any other exception fails the test
 
 
+@settings(max_examples=40)
 @given(LABELS, LABELS)
-def test_matching_labels_mean_the_same_as_text_and_as_object(wanted: dict[str, str], labels: dict[str, str]) -> None:
+def test_matching_labels_mean_the_same_as_text_and_as_object(
+    wanted: dict[str, str], labels: dict[str, str]
+) -> None:
     text = ",".join(f"{k}={v}" for k, v in wanted.items())
     assert matches(text, labels) == select_labels({"matchLabels": wanted}, labels)
 

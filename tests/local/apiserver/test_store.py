@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.apiserver.errors import ApiError
@@ -19,6 +19,7 @@ def make(namespace: str, name: str, value: int = 0) -> dict[str, Any]:
 WRITES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.booleans(), st.integers(0, 3)))
 
 
+@settings(max_examples=40)
 @given(WRITES)
 def test_the_past_can_be_read_as_it_was(writes: list[tuple[str, str, bool, int]]) -> None:
     store, snapshots = Store(), dict[int, list[tuple[str, Any]]]()
@@ -35,8 +36,11 @@ def test_the_past_can_be_read_as_it_was(writes: list[tuple[str, str, bool, int]]
         assert collection.scan_at("a", revision) == [e for e in seen if e[0].startswith("a/")]
 
 
+@settings(max_examples=40)
 @given(WRITES)
-def test_keys_stay_in_order_and_changes_carry_what_was_before(writes: list[tuple[str, str, bool, int]]) -> None:
+def test_keys_stay_in_order_and_changes_carry_what_was_before(
+    writes: list[tuple[str, str, bool, int]],
+) -> None:
     store = Store()
     collection = store.collection(WHERE)
     subscription, mirror = Subscription(collection), dict[str, Any]()
@@ -52,7 +56,10 @@ def test_keys_stay_in_order_and_changes_carry_what_was_before(writes: list[tuple
         change = subscription.queue.get_nowait()
         assert change is not None
         assert change.previous == mirror.get(change.key)
-        assert change.type == {True: "ADDED", False: "MODIFIED"}[change.key not in mirror] or change.type == "DELETED"
+        assert (
+            change.type == {True: "ADDED", False: "MODIFIED"}[change.key not in mirror]
+            or change.type == "DELETED"
+        )
         if change.type == "DELETED":
             del mirror[change.key]
         else:
