@@ -125,8 +125,7 @@ def node_refusal(pod: Obj, node: Obj, used: Resources) -> Refusal | None:
         return Refusal(("node(s) were unschedulable",), False)
     taint = untolerated(pod, spec.get("taints") or [])
     if taint:
-        text = f"{{{taint['key']}: {taint.get('value') or ''}}}"
-        return Refusal((f"node(s) had untolerated taint {text}",), False)
+        return Refusal(("node(s) had untolerated taint(s)",), False)
     if not selects(pod, labels, name):
         return Refusal(("node(s) didn't match Pod's node affinity/selector",), False)
     allocatable = parse_resources((node.get("status") or {}).get("allocatable"))

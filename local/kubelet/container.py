@@ -131,7 +131,10 @@ class Container:
                     text = f'Successfully pulled image "{name}" in {took}. Image size: {image.size} bytes.'
                     self._event("Normal", "Pulled", text)
                 else:
-                    self._event("Normal", "Pulled", f'Container image "{name}" already present on machine')
+                    text = (
+                        f'Container image "{name}" already present on machine and can be accessed by the pod'
+                    )
+                    self._event("Normal", "Pulled", text)
                 return image
             error = pull_error(name)
             if self.spec.get("imagePullPolicy") == "Never":
@@ -189,8 +192,8 @@ class Container:
         self._idle.clear()
         self._killed_for = ""
         self.process = process
-        self._event("Normal", "Created", f"Created container: {self.spec['name']}")
-        self._event("Normal", "Started", f"Started container {self.spec['name']}")
+        self._event("Normal", "Created", "Container created")
+        self._event("Normal", "Started", "Container started")
         self.state.run(container_id)
         try:
             await self._follow(process, launch)
@@ -279,7 +282,7 @@ class Container:
             "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
             f"runc create failed: unable to start container process: error during container init: {detail}"
         )
-        self._event("Normal", "Created", f"Created container: {self.spec['name']}")
+        self._event("Normal", "Created", "Container created")
         self._event("Warning", "Failed", f"Error: {text}")
         if self.log:
             self.log.close()

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from local.client.kinds import EVENTS, NAMESPACES, PODS, Obj, Resource
+from local.client.kinds import EVENTS, NAMESPACES, NODES, PODS, Obj, Resource
+from local.client.objects import is_true
 
 ROOT = Path(__file__).parents[2]
 TOKEN, KUBELET_TOKEN = "token-of-the-tests", "kubelet-token-of-the-tests"
@@ -267,6 +268,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 *("--launch-seconds", "0.1", "--batch-seconds", "0.05", "--offering-backoff", "0.5"),
             )
         )
+
+        def ready() -> bool:
+            node = found.find(NODES, None, "local-system") or {}
+            # The taint goes once the node controller has seen the node ready.
+            return bool(is_true(node, "Ready") and not node["spec"].get("taints"))
+
+        found.until("a ready node", ready)
         yield found
 
 

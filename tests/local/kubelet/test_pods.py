@@ -281,7 +281,8 @@ def test_deletion_runs_the_hook_then_asks_then_confirms(cluster: Cluster, namesp
 
 def test_a_forced_deletion_kills_the_process_and_its_children(cluster: Cluster, namespace: str) -> None:
     file = cluster.folder / f"{namespace}-pids"
-    script = f"sh -c 'trap : TERM; while :; do sleep 0.1; done' & echo $$$$ $! > {file}; trap : TERM; while :; do sleep 0.1; done"
+    stay = "trap : TERM; while :; do sleep 0.1; done"
+    script = f"sh -c '{stay}' & echo $$$$ $! > {file}; {stay}"
     cluster.pod(namespace, "stubborn", ["sh", "-c", script])
     pids = cluster.until("pids", lambda: file.exists() and file.read_text().split())
     cluster.kubectl("-n", namespace, "delete", "pod", "stubborn", "--force", "--grace-period=0")

@@ -19,7 +19,8 @@ from tests.support.cluster import Cluster
 @pytest.fixture(scope="module")
 def talker(cluster: Cluster) -> Iterator[str]:
     """A pod that has said ten lines and stays."""
-    script = "for i in $(seq 1 10); do echo line $i; done; echo >&2 an error; trap 'exit 0' TERM; while :; do sleep 0.1; done"
+    stay = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+    script = f"for i in $(seq 1 10); do echo line $i; done; echo >&2 an error; {stay}"
     cluster.pod("default", "talker", ["sh", "-c", script])
     cluster.phase("default", "talker", "Running")
     cluster.until("lines", lambda: "line 10" in cluster.kubectl("logs", "talker"))
