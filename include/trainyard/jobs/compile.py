@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     output = Path(field(job, "output_dir", str))
     log_key = field(job, "log_key", str, None)
     objects = open_store(job)
+    # A listing that an earlier try left does not describe what this one is about to write.
+    objects.delete(staged_result(prefix))
     _bring_model(objects, job)
     _clear(output)
     finished = _compile(objects, job, output, log_key)
@@ -85,7 +88,7 @@ def _compile(objects: Objects, job: dict[str, Any], output: Path, log_key: str |
     if cache:
         Path(cache).mkdir(parents=True, exist_ok=True)
         clear_stale_locks(Path(cache))
-    log_file = output.parent / f".{output.name}.compile.log"
+    log_file = Path(tempfile.gettempdir()) / f"compile-{field(job, 'attempt', str)}.log"
     try:
         finished = run_command(
             command, {str(name): str(value) for name, value in environment.items()}, log_file

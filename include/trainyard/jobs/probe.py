@@ -52,8 +52,9 @@ def main(arguments: list[str]) -> int:
 def generate(host: str, port: int, model: str, timeout: float) -> str:
     """The text of a one-token completion, everything within `timeout` seconds. Raises NotReady, OSError."""
     question = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}).encode()
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     request = (
-        f"POST /v1/completions HTTP/1.0\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        f"POST /v1/completions HTTP/1.0\r\nHost: {authority}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(question)}\r\nConnection: close\r\n\r\n"
     ).encode() + question
     deadline = time.monotonic() + timeout

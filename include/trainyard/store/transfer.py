@@ -18,7 +18,7 @@ from trainyard.errors import CorruptArtifact, NotFound, PermanentError
 from trainyard.store.objects import Objects
 from trainyard.store.s3errors import translate
 
-PART_SIZE = 16 << 20
+PART_SIZE = 8 << 20
 IN_FLIGHT = 3
 # S3 takes 10,000 parts at most.
 MAX_PARTS = 9_000

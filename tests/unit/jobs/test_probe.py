@@ -13,6 +13,11 @@ from trainyard.jobs import probe
 Answer = tuple[int, bytes]
 
 
+@pytest.fixture(autouse=True)
+def outside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POD_IP", raising=False)
+
+
 @pytest.fixture
 def server() -> Iterator[Callable[[Any], int]]:
     """Starts a server that gives one answer to everything; returns its port."""
@@ -82,6 +87,17 @@ def test_anything_but_a_generation_means_not_ready(server: Callable[[Answer], in
 
 def test_a_server_that_hangs_is_not_waited_for(server: Callable[[Answer | None], int]) -> None:
     assert ask(server(None), timeout="0.2") == 1
+
+
+def test_the_pods_own_address_is_asked_unless_another_is_named(
+    server: Callable[[Answer], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = server(completion("x"))
+    monkeypatch.setenv("POD_IP", "127.9.9.9")
+    assert ask(port) == 1
+    assert probe.main(["--port", str(port), "--model", "tiny", "--host", "127.0.0.1"]) == 0
+    monkeypatch.setenv("POD_IP", "127.0.0.1")
+    assert ask(port) == 0
 
 
 def test_nobody_there_means_not_ready() -> None:
