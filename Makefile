@@ -56,7 +56,7 @@ down: setup  ## stop it, and whatever it left behind
 	@$(PY) -m local.stack down $(ARGS)
 
 status: setup  ## services, ports, logs
-	@$(PY) -m local.stack status $(ARGS)
+	@$(PY) -m local.stack status $(ARGS) || [ $$? = 3 ]  # 3: not running, which is an answer
 
 test: setup  ## all tests; the end-to-end ones come last
 	@$(PY) -m pytest $(ARGS)

@@ -33,24 +33,22 @@ def memory(pid: int | None) -> int:
 
 def show(home: Home, state: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
-    table = Table("service", "state", "pid", "restarts", "memory", "address", "log", box=None, pad_edge=False)
+    table = Table("service", "state", "pid", "restarts", "memory", "address", box=None, pad_edge=False)
     whole = 0
     for name, unit in state.get("services", {}).items():
         alive = state["state"] in ("ready", "starting", "stopping")
         used = memory(unit["pid"]) if alive else 0
         whole += used
         shown = unit["state"] if alive or unit["state"] == "done" else "stopped"
-        log = unit["log"].removeprefix(f"{home.root}/")
         table.add_row(
             name,
             f"[{COLOURS.get(shown, 'default')}]{shown}[/]",
             str(unit["pid"] or "") if alive else "",
             str(unit["restarts"] or ""),
             f"{used / 2**20:.0f} MiB" if used else "",
-            unit["address"],
-            log if unit["pid"] else "",
+            unit["address"] or unit.get("remark", ""),
         )
     console.print(f"{home.root}: {state['state']}")
     if table.row_count:
         console.print(table)
-        console.print(f"{whole / 2**20:.0f} MiB in all; logs are relative to the folder above")
+        console.print(f"{whole / 2**20:.0f} MiB in all; logs: logs/SERVICE.log below the folder above")
