@@ -23,7 +23,7 @@ class Faults:
     compile_seconds  time that all compilations of a model take together
     oom_mib          memory that the process really takes
     recompile        the server ignores its artifacts and compiles
-    ecc_uncorrected  uncorrected ECC events of the first device
+    ecc_uncorrected  new uncorrected ECC events a second, of the first device
     neuron_error     kind of the errors in neuron-monitor's error_summary
     monitor_silent   neuron-monitor runs and reports nothing
     """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -151,6 +153,7 @@ def _executions(state: Json, before: Json) -> Json:
 
 def system_report(groups: list[str], period: float, devices: Silicon, knobs: Faults) -> Json:
     """`system_data` of the node; hardware counters are totals since the driver was loaded."""
+    uncorrected = ecc_events(knobs.ecc_uncorrected)
     memory, swap, cpu = psutil.virtual_memory(), psutil.swap_memory(), psutil.cpu_times_percent()
     made: Json = {
         "vcpu_usage": {
@@ -175,7 +178,7 @@ def system_report(groups: list[str], period: float, devices: Silicon, knobs: Fau
                 {
                     "neuron_device_index": device,
                     "mem_ecc_corrected": 0,
-                    "mem_ecc_uncorrected": knobs.ecc_uncorrected if device == devices.devices[0] else 0,
+                    "mem_ecc_uncorrected": uncorrected if device == devices.devices[0] else 0,
                     "sram_ecc_corrected": 0,
                     "sram_ecc_uncorrected": 0,
                 }
@@ -184,6 +187,19 @@ def system_report(groups: list[str], period: float, devices: Silicon, knobs: Fau
         },
     }
     return {name: {"period": period, **made[name], "error": ""} for name in groups}
+
+
+def ecc_events(each_second: int) -> int:
+    """Total of a counter that grows: gates look at differences, since old totals say nothing about now.
+
+    A marker in TMPDIR keeps the beginning, so that it never falls between two runs of the monitor.
+    """
+    if not each_second:
+        return 0
+    marker = Path(tempfile.gettempdir()) / "neuron-ecc-began"
+    if not marker.exists():
+        marker.touch()
+    return each_second * max(math.ceil(time.time() - marker.stat().st_mtime), 0)
 
 
 def hardware_info(devices: Silicon) -> Json:
@@ -235,6 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     period = seconds(config.get("period", "5s"))
     psutil.cpu_times_percent()
     before = {state["pid"]: state for state in read_states()}
+    ecc_events(knobs.ecc_uncorrected)
     while True:
         time.sleep(period)
         if knobs.monitor_silent:

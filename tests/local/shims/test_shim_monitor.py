@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,16 @@ from typing import Any
 import pytest
 
 from .clients import chat, post
-from .conftest import TRN2, Run, Served, environment
+from .conftest import TRN2, Run, Served, environment, start
 
 Json = dict[str, Any]
+GROUPS = ("neuroncore_counters", "memory_used", "neuron_runtime_vcpu_usage", "execution_stats")
 CONFIG = {
     "period": "200ms",
     "neuron_runtimes": [
         {
             "tag_filter": ".*",
-            "metrics": [
-                {"type": "neuroncore_counters"},
-                {"type": "memory_used"},
-                {"type": "neuron_runtime_vcpu_usage"},
-                {"type": "execution_stats"},
-            ],
+            "metrics": [{"type": name} for name in GROUPS],
         }
     ],
     "system_metrics": [{"type": "vcpu_usage"}, {"type": "memory_info"}, {"type": "neuron_hw_counters"}],
@@ -77,55 +74,84 @@ def test_a_container_without_devices_says_so_in_the_error(monitor: Monitor) -> N
     assert next(monitor(silicon=None))["neuron_hardware_info"]["error"] != ""
 
 
-def test_a_server_s_runtime_is_reported_with_its_work(serve: Callable[..., Served], monitor: Monitor) -> None:
-    served = serve(NEURON_PROCESS_TAG="tiny-canary")
-    reports = monitor()
+@pytest.fixture(scope="module")
+def canary(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with a process tag and hardware errors; its folder is the container's."""
+    command: list[str | Path] = [
+        "optimum-cli",
+        "neuron",
+        "serve",
+        "-m",
+        exported,
+        "--served-model-name",
+        "tiny",
+    ]
+    settings = {"NEURON_PROCESS_TAG": "tiny-canary", "faults": {"neuron_error": "hardware"}}
+    served = start(command, tmp_path_factory.mktemp("canary"), **settings)
+    yield served
+    served.process.kill()
+    served.process.wait(10)
+
+
+def test_a_server_s_runtime_is_reported_with_its_work(canary: Served, monitor: Monitor) -> None:
+    reports = monitor(TMPDIR=str(canary.temporary))
     quiet = next(report for report in reports if report["neuron_runtime_data"])["neuron_runtime_data"][0]
-    assert (quiet["pid"], quiet["neuron_runtime_tag"]) == (served.process.pid, "tiny-canary")
+    assert (quiet["pid"], quiet["neuron_runtime_tag"]) == (canary.process.pid, "tiny-canary")
     assert quiet["error"] == ""
-    assert set(quiet["report"]) == {metric["type"] for metric in CONFIG["neuron_runtimes"][0]["metrics"]}  # type: ignore[index]
-    assert quiet["report"]["execution_stats"]["latency_stats"] == {
-        "total_latency": None,
-        "device_latency": None,
-    }
+    assert set(quiet["report"]) == set(GROUPS)
+    idle = {"total_latency": None, "device_latency": None}
+    assert quiet["report"]["execution_stats"]["latency_stats"] == idle
     assert sorted(quiet["report"]["neuroncore_counters"]["neuroncores_in_use"]) == ["0", "1", "2", "3"]
     assert quiet["report"]["memory_used"]["neuron_runtime_used_bytes"]["neuron_device"] > 1_000_000
-    post(f"{served.url}/v1/chat/completions", chat(max_tokens=100, ignore_eos=True))
+    post(f"{canary.url}/v1/chat/completions", chat(max_tokens=100, ignore_eos=True))
     stats = (report["neuron_runtime_data"][0]["report"]["execution_stats"] for report in reports)
     busy = next(entry for entry in stats if entry["execution_summary"]["completed"])
     assert set(busy["latency_stats"]["device_latency"]) == {"p0", "p1", "p25", "p50", "p75", "p99", "p100"}
     assert 0.003 < busy["latency_stats"]["device_latency"]["p50"] < 0.02
-    assert sum(busy["error_summary"].values()) == 0
+    assert next(entry for entry in stats if entry["error_summary"]["hardware"])["execution_summary"]
 
 
-def test_a_runtime_that_died_is_not_reported(serve: Callable[..., Served], monitor: Monitor) -> None:
-    served = serve()
-    served.process.kill()
-    served.process.wait(10)
-    assert next(monitor())["neuron_runtime_data"] == []
-
-
-def test_the_tag_filter_chooses_runtimes_and_the_metrics_groups(
-    serve: Callable[..., Served], monitor: Monitor
-) -> None:
-    serve(NEURON_PROCESS_TAG="tiny-canary")
+def test_the_tag_filter_chooses_runtimes_and_the_metrics_groups(canary: Served, monitor: Monitor) -> None:
     few = [{"type": "execution_stats"}]
+    container = {"TMPDIR": str(canary.temporary)}
     other = {"period": "100ms", "neuron_runtimes": [{"tag_filter": "^stable", "metrics": few}]}
-    assert next(monitor(other))["neuron_runtime_data"] == []
+    assert next(monitor(other, **container))["neuron_runtime_data"] == []
     same = {"period": "100ms", "neuron_runtimes": [{"tag_filter": "^tiny", "metrics": few}]}
-    report = next(monitor(same))
+    report = next(monitor(same, **container))
     assert list(report["neuron_runtime_data"][0]["report"]) == ["execution_stats"]
     assert report["system_data"] == {}
 
 
-def test_the_knobs_show_in_the_report(serve: Callable[..., Served], monitor: Monitor) -> None:
-    faults = {"ecc_uncorrected": 2, "neuron_error": "hardware"}
-    serve(faults=faults)
-    reports = monitor(faults=faults)
-    counters = next(reports)["system_data"]["neuron_hw_counters"]["neuron_devices"]
-    assert [(device["neuron_device_index"], device["mem_ecc_uncorrected"]) for device in counters] == [(0, 2)]
-    stats = (report["neuron_runtime_data"][0]["report"]["execution_stats"] for report in reports)
-    assert next(entry for entry in stats if entry["error_summary"]["hardware"])
+def test_neuron_ls_lists_devices_and_who_uses_them(canary: Served, run: Run) -> None:
+    container = {"TMPDIR": str(canary.temporary), "silicon": TRN2}
+    listed = json.loads(run("neuron-ls", "-j", **container).stdout)
+    assert [(entry["neuron_device"], entry["nc_count"]) for entry in listed] == [(0, 4)]
+    assert [process["pid"] for process in listed[0]["neuron_processes"]] == [canary.process.pid]
+    assert "trn2.48xlarge" in run("neuron-ls", **container).stdout
+    assert run("neuron-ls").returncode == 1
+
+
+def test_a_runtime_that_died_is_not_reported(tmp_path: Path, monitor: Monitor) -> None:
+    """What a killed server leaves behind: its state file, and nobody with its pid."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f"neuron-runtime-{gone.pid}.json").write_text(
+        json.dumps({"pid": gone.pid, "written": time.time(), "tag": "gone", "cores": 4})
+    )
+    assert next(monitor())["neuron_runtime_data"] == []
+
+
+def test_uncorrected_errors_grow_and_never_fall_between_runs(monitor: Monitor) -> None:
+    def counted(reports: Iterator[Json]) -> Iterator[int]:
+        for report in reports:
+            devices = report["system_data"]["neuron_hw_counters"]["neuron_devices"]
+            yield devices[0]["mem_ecc_uncorrected"]
+
+    first = counted(monitor(faults={"ecc_uncorrected": 2}))
+    seen = next(first)
+    grown = next(count for count in first if count > seen)
+    assert next(counted(monitor(faults={"ecc_uncorrected": 2}))) >= grown
+    assert next(counted(monitor())) == 0
 
 
 def test_a_silent_monitor_runs_and_says_nothing(tmp_path: Path) -> None:
@@ -147,12 +173,3 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, run: Run, config: str)
     refused = run("neuron-monitor", "-c", tmp_path / "monitor.json", silicon=TRN2)
     assert refused.returncode == 1
     assert "could not read the configuration" in refused.stderr
-
-
-def test_neuron_ls_lists_devices_and_who_uses_them(serve: Callable[..., Served], run: Run) -> None:
-    served = serve()
-    listed = json.loads(run("neuron-ls", "-j", silicon=TRN2).stdout)
-    assert [(entry["neuron_device"], entry["nc_count"]) for entry in listed] == [(0, 4)]
-    assert [process["pid"] for process in listed[0]["neuron_processes"]] == [served.process.pid]
-    assert "trn2.48xlarge" in run("neuron-ls", silicon=TRN2).stdout
-    assert run("neuron-ls").returncode == 1
