@@ -28,6 +28,7 @@ from local.stack.services.setting import binary
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.5
+KUBECTL_SECONDS = 60.0
 
 
 class StepError(Exception):
@@ -134,6 +135,6 @@ def kubectl(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=KUBECTL_SECONDS,
         check=False,
     )

