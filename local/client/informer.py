@@ -113,7 +113,10 @@ class Informer:
                     elif event["type"] == "DELETED":
                         self.forget(obj)
             except ApiError as error:
-                if not error.gone and not (error.not_found and not version):
+                if error.not_found and not version:
+                    # A custom resource that is not defined (yet): there are no objects, which is an answer.
+                    self.synced.set()
+                elif not error.gone:
                     log.warning("watch of %s: %s", self.resource.plural, error)
                 version = ""
                 if not error.gone:

@@ -10,6 +10,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from local.client.kubeconfig import KubeconfigError
+
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,10 @@ def run(main: Callable[[], Awaitable[None]], level: str) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    asyncio.run(guarded())
+    try:
+        asyncio.run(guarded())
+    except KubeconfigError as error:
+        raise SystemExit(str(error)) from None
 
 
 async def together(*jobs: Awaitable[object]) -> None:

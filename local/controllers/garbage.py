@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import aiohttp
+
 from local.client.api import Api, ApiError
 from local.client.informer import Cache, Handler, key_of
 from local.client.kinds import CRDS, Key, Obj, Resource
@@ -66,7 +68,7 @@ class Garbage:
                     for each in await discover(self._cache.api)
                     if (each.group, each.plural) not in SKIPPED
                 }
-            except (ApiError, OSError, TimeoutError) as error:
+            except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.warning("discovery: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)

@@ -69,6 +69,7 @@ class _Session:
         self._command = command
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._stdin: int | None = None
+        self._shell = [os.path.basename(each) for each in command] in (["sh"], ["bash"])
         self._terminal: int | None = None
 
     async def run(self, *, tty: bool, stdin: bool, stderr: bool) -> None:
@@ -150,6 +151,10 @@ class _Session:
                 continue
             channel, body = data[0], data[1:]
             if channel == STDIN and self._stdin is not None and body:
+                if self._shell and self._container.launch:
+                    # A script fed to a bare shell names mount paths as a command line would (Airflow's XCom).
+                    text = body.decode(errors="surrogateescape")
+                    body = self._container.launch.paths.rewrite(text).encode(errors="surrogateescape")
                 await asyncio.to_thread(self._feed, body)
             elif channel == RESIZE and self._terminal is not None:
                 size = json.loads(body)

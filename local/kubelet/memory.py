@@ -16,14 +16,16 @@ PERIOD = 0.25
 
 
 def resident(pid: int) -> int:
-    """Bytes of resident memory of a process and its descendants; 0 when it is gone."""
+    """Bytes of resident anonymous memory of a process and its descendants; 0 when it is gone."""
     total, todo = 0, [pid]
     page = os.sysconf("SC_PAGE_SIZE")
     while todo:
         one = todo.pop()
         folder = Path(f"/proc/{one}")
         try:
-            total += int((folder / "statm").read_text().split()[1]) * page
+            # Without what is backed by files: a mapped checkpoint is page cache, which the kernel can drop.
+            resident_pages, shared_pages = (folder / "statm").read_text().split()[1:3]
+            total += (int(resident_pages) - int(shared_pages)) * page
             # The kernel lists children by the thread that made them; this costs a few reads where psutil's
             # children() reads the whole process table.
             for task in os.listdir(folder / "task"):

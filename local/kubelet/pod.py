@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from pathlib import Path
@@ -327,12 +326,11 @@ class PodWorker:
         """Graceful deletion: stop, report, confirm to the API server."""
         meta = self.pod["metadata"]
         grace = float(meta.get("deletionGracePeriodSeconds", 30))
-        if not self._over and not self.state.sandbox and self._life:
-            self._life.cancel()
         await self._stop_all(grace)
         if self._life:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(self._life, return_exceptions=True)
+            # Whatever it still waits for (a volume, a sidecar's start) will not come any more.
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
         for state in [*self.state.init, *self.state.main]:
             state.done = True
         self.context.node.devices.release(self.uid)

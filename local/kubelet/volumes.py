@@ -115,7 +115,8 @@ def _keyed(
     default: int,
 ) -> Files:
     found = objects.get(name)
-    optional = bool(source.get("optional"))
+    # The cluster's root certificate is published by a controller that may not run; no pod here needs it.
+    optional = bool(source.get("optional")) or name == "kube-root-ca.crt"
     if found is None:
         if optional:
             return {}

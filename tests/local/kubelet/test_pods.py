@@ -368,3 +368,26 @@ def test_starting_a_container_costs_the_kubelet_little(cluster: Cluster, namespa
     for number in range(24):
         cluster.phase(namespace, f"quick-{number}", "Succeeded")
     assert (sum(kubelet.cpu_times()[:2]) - before) / 24 < 0.1
+
+
+def test_a_pod_can_be_deleted_whatever_it_still_waits_for(cluster: Cluster, namespace: str) -> None:
+    sidecar = {"name": "s", "image": "registry.example/none:4", "restartPolicy": "Always"}
+    cluster.pod(namespace, "no-image", ["true"], initContainers=[sidecar])
+    volumes = [{"name": "v", "configMap": {"name": "absent"}}]
+    cluster.pod(namespace, "no-volume", ["true"], volumes=volumes)
+    cluster.event(namespace, "no-image", "BackOff")
+    text = 'MountVolume.SetUp failed for volume "v" : configmap "absent" not found'
+    assert cluster.event(namespace, "no-volume", "FailedMount") == text
+    for name in ("no-image", "no-volume"):
+        cluster.delete(PODS, namespace, name)
+    cluster.until("both gone", lambda: not cluster.list(PODS, namespace))
+
+
+def test_node_disks_are_shared_between_pods(cluster: Cluster, namespace: str) -> None:
+    disk = {"name": "nvme", "hostPath": {"path": f"/mnt/k8s-disks/{namespace}", "type": "DirectoryOrCreate"}}
+    mount = {"volumeMounts": [{"name": "nvme", "mountPath": "/cache"}]}
+    cluster.pod(namespace, "writes", ["sh", "-c", "echo kept > /cache/x"], volumes=[disk], container=mount)
+    cluster.phase(namespace, "writes", "Succeeded")
+    cluster.pod(namespace, "reads", ["cat", "/cache/x"], volumes=[disk], container=mount)
+    cluster.phase(namespace, "reads", "Succeeded")
+    assert cluster.kubectl("-n", namespace, "logs", "reads") == "kept\n"

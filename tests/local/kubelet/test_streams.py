@@ -126,3 +126,14 @@ def test_a_client_that_goes_away_ends_its_command(cluster: Cluster, talker: str)
     process.kill()
     process.wait()
     cluster.until("command gone", lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_script_fed_to_a_bare_shell_finds_the_mounts(cluster: Cluster, namespace: str) -> None:
+    mount = [{"name": "x", "mountPath": "/airflow/xcom"}]
+    stay = "echo -n '{}' > /airflow/xcom/return.json; trap 'exit 0' TERM; while :; do sleep 0.1; done"
+    volumes = [{"name": "x", "emptyDir": {}}]
+    cluster.pod(namespace, "xcom", ["sh", "-c", stay], container={"volumeMounts": mount}, volumes=volumes)
+    cluster.phase(namespace, "xcom", "Running")
+    script = "if [ -s /airflow/xcom/return.json ]; then cat /airflow/xcom/return.json; fi\n"
+    found = cluster.kubectl("-n", namespace, "exec", "-i", "xcom", "--", "/bin/sh", stdin=script)
+    assert found == "{}"
