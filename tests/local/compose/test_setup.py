@@ -72,7 +72,7 @@ def apiserver(place: Place) -> Iterator[str]:
     words = [
         word.replace("/srv/cluster", str(place.cluster))
         .replace("/opt/trainyard", str(ROOT))
-        .replace("0.0.0.0:6443", server.removeprefix("https://").replace("localhost", "127.0.0.1"))
+        .replace("cluster:6443", server.removeprefix("https://").replace("localhost", "127.0.0.1"))
         for word in COMMAND
     ]
     words = [

@@ -135,6 +135,14 @@ def test_what_shares_the_clusters_network_publishes_through_it_and_has_no_ports_
     assert not any(SERVICES[name].get("ports") for name in inside)
 
 
+def test_nothing_in_the_pods_network_takes_a_port_on_all_addresses_for_a_pod_may_want_it() -> None:
+    for name in CLUSTER | {"traefik"}:
+        for word in SERVICES[name]["command"]:
+            flag, _, value = word.partition("=")
+            if flag == "--listen" or flag.endswith(".address"):
+                assert value.startswith(("127.0.0.1:", "cluster:")), f"{name} {word}"
+
+
 def test_no_secret_is_written_down() -> None:
     secret = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY|SQL_ALCHEMY_CONN")
     file = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
