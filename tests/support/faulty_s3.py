@@ -21,7 +21,8 @@ class Rule:
     """What to do to the next `times` requests of `method` whose path has `match` in it.
 
     kind: "status" (answer `status`, not forwarded), "reset" (close at once), "lost" (forward, then close
-    instead of answering), "cut" (send half of the body), "flip" (flip a bit in the middle of the body).
+    instead of answering), "cut" (send half of the body), "flip" (flip a bit in the middle of the body),
+    "hang" (say nothing).
     """
 
     kind: str
@@ -49,7 +50,7 @@ class Faulty:
 @contextmanager
 def faulty_s3(upstream: str) -> Iterator[Faulty]:
     target = urlsplit(upstream)
-    lock = threading.Lock()
+    lock, ended = threading.Lock(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -60,6 +61,9 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
                 rule = faulty.take(self.command, self.path)
             kind = rule.kind if rule else ""
             if kind == "reset":
+                return self._reset()
+            if kind == "hang":
+                ended.wait(60)
                 return self._reset()
             if kind == "status" and rule:
                 text = f"<Error><Code>SlowDown</Code><Message>{rule.status}</Message></Error>".encode()
@@ -121,6 +125,7 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
     try:
         yield faulty
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
 

@@ -6,7 +6,7 @@ import fnmatch
 import logging
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainyard.store.bundles import StagedResult, staged_file, staged_result
 from trainyard.store.documents import encode
 from trainyard.store.manifests import FileEntry
 from trainyard.store.objects import Objects
+from trainyard.store.parallel import Stop, run_all
 from trainyard.store.trees import materialise, read_files
 
 PARALLEL = 4
@@ -156,15 +157,18 @@ def _outputs(output: Path, expect: list[str], finished: Finished) -> list[Path]:
 
 def _stage(objects: Objects, prefix: str, output: Path, files: list[Path]) -> list[FileEntry]:
     """Upload, hashing on the way."""
+    stop = Stop()
     total = sum((output / path).stat().st_size for path in files)
-    with Progress("stage", total, len(files)) as progress, ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+    with Progress("stage", total, len(files)) as progress:
+
+        def sent(size: int) -> None:
+            stop.check()
+            progress.add(size)
 
         def send(path: Path) -> FileEntry:
             name = keys.check_path("file", path.as_posix())
-            sent = transfer.upload_file(
-                objects, output / path, staged_file(prefix, name), progress=progress.add
-            )
+            done = transfer.upload_file(objects, output / path, staged_file(prefix, name), progress=sent)
             progress.finish_file()
-            return FileEntry(name, sent.size, sent.sha256)
+            return FileEntry(name, done.size, done.sha256)
 
-        return list(pool.map(send, files))
+        return run_all([partial(send, path) for path in files], PARALLEL, stop)

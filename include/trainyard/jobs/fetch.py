@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from trainyard.errors import CorruptArtifact, NotFound, PermanentError
@@ -23,15 +23,12 @@ from trainyard.store.documents import timestamp
 from trainyard.store.manifests import FileEntry
 from trainyard.store.models import ModelManifest, publish_model, read_model
 from trainyard.store.objects import Objects
+from trainyard.store.parallel import Stop, run_all
 
 CONCURRENCY = 4
 # The Hub keeps files above 10 MB in LFS; what is outside is read whole.
 MOST_OUTSIDE_LFS = 64 << 20
 log = logging.getLogger(__name__)
-
-
-class _Cancelled(Exception):
-    """Another file failed, or the job was stopped."""
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +76,9 @@ def fetch(
     selection = inspect(hub, repo, revision)
     with Progress(f"fetch {repo}", selection.size, len(selection.take)) as progress:
         sender = _Sender(objects, hub, repo, revision, progress)
-        entries = _in_parallel(sender, selection, concurrency)
+        # The largest first: a small one at the end does not leave the others idle.
+        order = sorted(selection.take, key=lambda file: -file.size)
+        entries = run_all([partial(sender.send, file) for file in order], concurrency, sender.stop)
     manifest = ModelManifest(repo, revision, tuple(sorted(entries)), timestamp(time.time()), hub.endpoint)
     return publish_model(objects, manifest)[0], sender.sent_files, sender.sent_bytes
 
@@ -108,7 +107,7 @@ class _Sender:
             revision,
             progress,
         )
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.sent_files, self.sent_bytes = 0, 0
         self._lock = threading.Lock()
 
@@ -171,29 +170,10 @@ class _Sender:
 
     def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            if self.stop.is_set():
-                raise _Cancelled
+            self.stop.check()
             yield chunk
 
     def _count(self, size: int) -> None:
         with self._lock:
             self.sent_files += 1
             self.sent_bytes += size
-
-
-def _in_parallel(sender: _Sender, selection: Selection, concurrency: int) -> list[FileEntry]:
-    """Send all files, the largest first; the first failure stops the others and is raised."""
-    order = sorted(selection.take, key=lambda file: -file.size)
-    pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="fetch")
-    futures = [pool.submit(sender.send, file) for file in order]
-    try:
-        wait(futures, return_when=FIRST_EXCEPTION)
-        failures = [future.exception() for future in futures if future.done()]
-        for failure in failures:
-            if failure is not None:
-                raise failure
-        return [future.result() for future in futures]
-    finally:
-        # Also on SIGTERM: uploads under way abort themselves as soon as their next chunk comes.
-        sender.stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)

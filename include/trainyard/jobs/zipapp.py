@@ -1,6 +1,6 @@
 """Builds `trainyard.pyz`: the jobs and, inside, boto3 with what it needs. Same inputs, same bytes.
 
-    python -m trainyard.jobs.zipapp OUT
+    python -m trainyard.jobs.zipapp [OUT]     (build/trainyard.pyz)
 
 Everything is stored, not deflated: the bytes then do not depend on the zlib at hand, and the probe starts
 faster. The vendored packages are one member (`vendor.zip`), so that Python reads a short directory at each
@@ -112,7 +112,7 @@ def _archive(members: dict[str, bytes]) -> bytes:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m trainyard.jobs.zipapp OUT")
-    digest = build(Path(sys.argv[1]))
-    print(f"{digest}  {sys.argv[1]}")
+    if len(sys.argv) > 2:
+        sys.exit("usage: python -m trainyard.jobs.zipapp [OUT]")
+    out = Path(sys.argv[1] if len(sys.argv) == 2 else "build/trainyard.pyz")
+    print(f"{build(out)}  {out}")

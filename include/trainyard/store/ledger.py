@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.errors import Conflict, LeaseLost
+from trainyard.errors import Conflict, LeaseLost, NotFound
 from trainyard.store import keys
 from trainyard.store.documents import check_schema, decode, encode
 from trainyard.store.objects import Objects
 from trainyard.store.tokens import current_token
 
 UPDATE_ATTEMPTS = 12
+# The token of the last write, and the oldest that may still write.
+_TOKENS = ("lease_token", "fence_token")
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -52,16 +54,22 @@ class Ledger:
         one. None is for what needs no lease (notes, housekeeping). Raises NotFound; Conflict when others win
         every time.
         """
+        return self._swap(model, release, change, token)
+
+    def _swap(
+        self, model: str, release: str, change: Change, token: int | None, fence: int | None = None
+    ) -> Versioned:
         key = keys.release(model, release)
         for attempt in range(UPDATE_ATTEMPTS):
             current = self.read(model, release)
             self._check_token(model, release, current.document, token)
             changed = change(copy.deepcopy(current.document))
             check_schema(changed, key)
-            if token is not None:
-                changed["lease_token"] = token
-            elif "lease_token" in current.document:  # a change without a lease must not undo the fence
-                changed["lease_token"] = current.document["lease_token"]
+            # Whatever `change` made of them: tokens are ours to keep.
+            kept = {name: current.document[name] for name in _TOKENS if name in current.document}
+            changed = {**changed, **kept, **({"lease_token": token} if token is not None else {})}
+            if fence is not None:
+                changed["fence_token"] = max(fence, current.document.get("fence_token") or 0)
             if changed == current.document:
                 return current
             try:
@@ -73,13 +81,14 @@ class Ledger:
         )
 
     def fence(self, model: str, release: str, token: int) -> None:
-        """Make every holder of an older token fail from now on. No record there is fine."""
-        if self.objects.head_or_none(keys.release(model, release)) is None:
-            return
+        """Make every holder of an older token fail from now on. No record there is fine.
+
+        The record's own `lease_token` stays: who reads it there must not come by the new holder's token.
+        """
         try:
-            self.update(model, release, lambda document: document, token)
-        except LeaseLost:
-            pass  # fenced by a newer one already
+            self._swap(model, release, lambda document: document, None, fence=token)
+        except NotFound:
+            pass
 
     def list(self, model: str) -> list[Versioned]:
         """All records of a model, by key order. Records deleted meanwhile are left out."""
@@ -95,7 +104,7 @@ class Ledger:
     def _check_token(self, model: str, release: str, document: dict[str, Any], token: int | None) -> None:
         if token is None:
             return
-        newest = max(document.get("lease_token") or 0, current_token(self.objects, model))
+        newest = max(current_token(self.objects, model), *(document.get(name) or 0 for name in _TOKENS))
         if newest > token:
             raise LeaseLost(
                 f"Release {release} of {model}: this run holds lease token {token}, but token {newest} was "

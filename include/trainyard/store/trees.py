@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainyard.store import keys, transfer
 from trainyard.store.documents import SCHEMA, decode
 from trainyard.store.manifests import FileEntry, files_from_json
 from trainyard.store.objects import Objects
+from trainyard.store.parallel import Stop, run_all
 
 PARALLEL = 8
 # Left free on the disk, for logs and caches of whoever runs beside.
@@ -69,15 +71,18 @@ def materialise(
             f"{manifest_key} needs {wanted} bytes more below {into}, and {free} are free. "
             "Give the pod more ephemeral storage, or a larger instance store."
         )
-    with ThreadPoolExecutor(max_workers=parallel) as pool, ThreadPoolExecutor(max_workers=parallel) as ranges:
-        futures = [pool.submit(_fetch, objects, entry, into, ranges, progress) for entry in missing]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+    stop = Stop()
+
+    def moved(size: int) -> None:
+        stop.check()
+        if progress:
+            progress(size)
+
+    ranges = ThreadPoolExecutor(max_workers=parallel)
+    try:
+        run_all([partial(_fetch, objects, entry, into, ranges, moved) for entry in missing], parallel, stop)
+    finally:
+        ranges.shutdown(wait=False, cancel_futures=True)
     _write_marker(marker, manifest_key, into, files)
     return Materialised(len(missing), len(files) - len(missing), wanted)
 
@@ -92,7 +97,7 @@ def _fetch(
     entry: FileEntry,
     into: Path,
     ranges: ThreadPoolExecutor,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
 ) -> None:
     key = keys.blob(entry.sha256)
     for attempt in (1, 2):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,19 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.seaweed import S3Server
+from tests.support.pod import Pod
 from trainyard.errors import CompilerFailed, NotFound, OutOfMemory, PermanentError
 from trainyard.jobs import compile as compile_job
-from trainyard.jobs import materialise, zipapp
 from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_STOPPED, RESULT_PREFIX
 from trainyard.store import keys
-from trainyard.store.blobs import put_blob
 from trainyard.store.bundles import publish_bundle, staged_result
-from trainyard.store.manifests import FileEntry
-from trainyard.store.models import ModelManifest, publish_model
+from trainyard.store.models import ModelManifest
 from trainyard.store.objects import Objects
 
-SHA = "c" * 40
 PREFIX = keys.staging("f1", "try1")
 COMPILER = """
 import os, pathlib, sys
@@ -41,60 +35,8 @@ assert pathlib.Path(os.environ["MODEL"], "config.json").read_text() == "{}"
 """
 
 
-@pytest.fixture(scope="session")
-def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("zipapp") / "trainyard.pyz"
-    zipapp.build(path)
-    return path
-
-
 @pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-class Pod:
-    """Runs a job as a container would: the zipapp, a bare interpreter, everything else by environment."""
-
-    def __init__(self, pyz: Path, server: S3Server, folder: Path) -> None:
-        self.pyz, self.folder = pyz, folder
-        self.termination = folder / "termination-log"
-        self.environment = {
-            **server.environment,
-            "PATH": os.environ["PATH"],
-            "TMPDIR": str(pyz.parent),
-            "TRAINYARD_TERMINATION_LOG": str(self.termination),
-        }
-
-    def start(self, name: str, job: dict[str, Any]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(self.pyz), name],
-            env={**self.environment, "TRAINYARD_JOB": json.dumps(job)},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, name: str, job: dict[str, Any]) -> tuple[int, str]:
-        process = self.start(name, job)
-        output, _ = process.communicate(timeout=60)
-        return process.returncode, output
-
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.termination.read_text())
-        return found
-
-
-@pytest.fixture
-def pod(pyz: Path, s3_server: S3Server, tmp_path: Path) -> Pod:
-    return Pod(pyz, s3_server, tmp_path)
-
-
-@pytest.fixture
-def job(store: Objects, tmp_path: Path) -> dict[str, Any]:
-    files = (FileEntry("config.json", 2, put_blob(store, b"{}")),)
-    model = publish_model(store, ModelManifest("org/name", SHA, files))[0]
+def job(store: Objects, model: ModelManifest, tmp_path: Path) -> dict[str, Any]:
     compiler = tmp_path / "compiler.py"
     compiler.write_text(COMPILER)
     return {
@@ -159,7 +101,6 @@ def failing(job: dict[str, Any], code: str) -> dict[str, Any]:
 def test_a_compile_that_fails_says_how_and_stages_nothing(
     job: dict[str, Any],
     store: Objects,
-    s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
     code: str,
     error: type[Exception],
@@ -219,39 +160,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
-
-
-def test_materialise_brings_the_files_and_the_zipapp(
-    pod: Pod, job: dict[str, Any], store: Objects, tmp_path: Path
-) -> None:
-    into, shared = tmp_path / "models", tmp_path / "trainyard"
-    wanted = {
-        "bucket": store.bucket,
-        "sources": [{"manifest": job["model"], "into": str(into)}],
-        "install": str(shared),
-    }
-    code, output = pod.run("materialise", wanted)
-    assert code == 0, output
-    assert (into / "config.json").read_bytes() == b"{}"
-    assert (shared / "trainyard.pyz").read_bytes() == pod.pyz.read_bytes()
-    code, output = pod.run("materialise", wanted)
-    result = json.loads(output.splitlines()[-1].removeprefix(RESULT_PREFIX))
-    assert (result["sources"][0]["fetched"], result["sources"][0]["kept"]) == (0, 1)
-
-
-def test_two_sources_that_disagree_about_a_file_are_refused(
-    job: dict[str, Any], store: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(materialise, "open_store", lambda _: store)
-    other = ModelManifest("org/other", SHA, (FileEntry("config.json", 3, put_blob(store, b"{ }")),))
-    publish_model(store, other)
-    sources = [{"manifest": key, "into": str(tmp_path / "same")} for key in (job["model"], other.key)]
-    with pytest.raises(PermanentError, match=r"config\.json"):
-        materialise.run({"bucket": store.bucket, "sources": sources})
-
-
-def test_a_store_that_is_away_is_worth_another_try(pod: Pod, job: dict[str, Any]) -> None:
-    pod.environment.update(AWS_ENDPOINT_URL_S3="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
-    code, output = pod.run("materialise", {"bucket": "b", "sources": [{"manifest": "m", "into": "x"}]})
-    assert code == 75, output
-    assert pod.told()["error"] == "StoreUnavailable"

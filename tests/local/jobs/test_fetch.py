@@ -41,11 +41,6 @@ def revision(hub: LocalHub, checkpoint: Path) -> str:
 
 
 @pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
 def client(hub: LocalHub) -> Hub:
     return Hub(hub.endpoint)
 

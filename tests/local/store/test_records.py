@@ -74,6 +74,18 @@ def test_a_change_that_changes_nothing_writes_nothing(store: Objects) -> None:
     assert ledger.update("m", "r1", lambda record: record).etag == created.etag
 
 
+def test_no_change_can_take_a_fence_away(store: Objects) -> None:
+    ledger = Ledger(store)
+    ledger.create("m", "r1", {"schema": 1})
+    ledger.fence("m", "r1", 5)
+    ledger.fence("m", "r1", 3)
+    ledger.fence("m", "nothing", 5)
+    ledger.update("m", "r1", lambda record: {"schema": 1, "fence_token": 0, "lease_token": 0})
+    with pytest.raises(LeaseLost):
+        ledger.update("m", "r1", lambda record: {**record, "x": 1}, 4)
+    assert ledger.update("m", "r1", lambda record: {**record, "x": 1}, 5).document["lease_token"] == 5
+
+
 def test_the_ledger_lists_a_models_records_only(store: Objects) -> None:
     ledger = Ledger(store)
     for model, release in (("m", "r2"), ("m", "r1"), ("m2", "r3")):
@@ -127,7 +139,10 @@ def test_a_holder_that_slept_through_its_lease_can_change_nothing(
     leases.release(sleeper)
     leases.check(winner)
     assert channels.read("m").stable is None
-    assert ledger.read("m", "release-a").document["state"] == "running"
+    record = ledger.read("m", "release-a").document
+    assert record["state"] == "running"
+    # Nor does its own record tell it the winner's token.
+    assert record.get("lease_token") != winner.token
 
 
 def test_of_eight_that_want_the_lease_at_once_one_gets_it(leases: Leases) -> None:

@@ -1,0 +1,39 @@
+"""Jobs as pods run them: the zipapp in a bare interpreter, a real store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.pod import Pod
+from tests.support.seaweed import S3Server
+from trainyard.jobs import zipapp
+from trainyard.store.blobs import put_blob
+from trainyard.store.manifests import FileEntry
+from trainyard.store.models import ModelManifest, publish_model
+from trainyard.store.objects import Objects
+
+
+@pytest.fixture(scope="session")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("zipapp") / "trainyard.pyz"
+    zipapp.build(path)
+    return path
+
+
+@pytest.fixture
+def store(s3_server: S3Server, bucket: str) -> Objects:
+    return Objects(s3_server.client(), bucket)
+
+
+@pytest.fixture
+def pod(pyz: Path, s3_server: S3Server, tmp_path: Path) -> Pod:
+    return Pod(pyz, s3_server, tmp_path)
+
+
+@pytest.fixture
+def model(store: Objects) -> ModelManifest:
+    """A published model of one tiny file."""
+    files = (FileEntry("config.json", 2, put_blob(store, b"{}")),)
+    return publish_model(store, ModelManifest("org/name", "c" * 40, files))[0]
