@@ -39,7 +39,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	    exit 1; fi; fi
 	@echo "== packages of requirements-dev.txt (hashes checked)"
 	@if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(PY) --require-hashes -r requirements-dev.txt; \
+	  uv pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements-dev.txt; \
 	  uv pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .; \
 	else \
 	  $(PY) -m pip install --quiet --require-hashes -r requirements-dev.txt; \
@@ -77,8 +77,8 @@ bench: setup  ## benchmarks of under a minute each
 bench-full: setup  ## all benchmarks
 	@$(PY) -m benchmarks --full $(ARGS)
 
-zipapp: setup  ## build/trainyard-jobs.pyz, what init containers copy into pods
-	@$(PY) -m trainyard.jobs.build $(ARGS)
+zipapp: setup  ## build/trainyard.pyz, which runs our code in other people's images
+	@$(PY) -m trainyard.jobs.zipapp $(ARGS)
 
 # Hashes of every platform's files, and no word of the index they came from.
 UV_COMPILE = uv pip compile pyproject.toml --quiet --extra local --universal --python-version 3.11 \

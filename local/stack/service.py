@@ -43,6 +43,8 @@ class Step:
     """May return a remark."""
     needs: tuple[str, ...] = ()
     ready_seconds: float = 120.0
+    repeats: bool = False
+    """Whether it is done again when something that it needs was started again and has forgotten."""
 
 
 class StepFailed(Exception):

@@ -69,6 +69,7 @@ class Supervisor:
         self.state = "starting"
         self.error = ""
         self._stopping = asyncio.Event()
+        self._reminders: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Begin to stop; safe to call from a signal handler, and twice."""
@@ -146,6 +147,22 @@ class Supervisor:
         unit.ready.set()
         self._update(unit, "done", remark=remark or "")
 
+    def _remind(self, unit: Unit) -> None:
+        """Begin the steps anew that a service has forgotten with its last life."""
+        for other in self.units.values():
+            step = other.part
+            if isinstance(step, Step) and step.repeats and unit.part.name in step.needs:
+                task = asyncio.create_task(self._repeat(other, step))
+                self._reminders.add(task)
+                task.add_done_callback(self._reminders.discard)
+
+    async def _repeat(self, unit: Unit, step: Step) -> None:
+        """A step that fails after the start stops nothing: its state says so."""
+        try:
+            await self._do(unit, step)
+        except StartFailed as error:
+            self._update(unit, "failed", remark=str(error).splitlines()[0])
+
     async def _live(self, unit: Unit, service: Service) -> int:
         """Start once and wait for the end; returns the exit status.
 
@@ -180,6 +197,8 @@ class Supervisor:
                 unit.seconds = time.monotonic() - begun
                 unit.ready.set()
                 self._update(unit, "ready")
+                if unit.restarts:
+                    self._remind(unit)
             return await asyncio.shield(exit_status)
         finally:
             if exit_status.done():

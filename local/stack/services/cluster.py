@@ -94,7 +94,7 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
             ready=probes.alive,
             needs=("apiserver",),
         ),
-        Step("manifests", lambda: apply(setting), needs=("apiserver",)),
+        Step("manifests", lambda: apply(setting), needs=("apiserver",), repeats=True),
     )
 
 

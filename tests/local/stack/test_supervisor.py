@@ -111,6 +111,24 @@ async def test_a_killed_service_comes_back_and_is_counted(home: Home) -> None:
     await during(running, story)
 
 
+async def test_a_step_is_repeated_for_a_service_that_has_forgotten(home: Home) -> None:
+    done: list[str] = []
+
+    async def tell() -> None:
+        done.append("told")
+
+    steps = (Step("tell", tell, needs=("one",), repeats=True), Step("once", tell, needs=("one",)))
+    running = supervisor(home, service(home, "one"), *steps)
+
+    async def story() -> None:
+        assert len(done) == 2
+        psutil.Process(home.read_state()["services"]["one"]["pid"]).kill()
+        await until(lambda: len(done) == 3)
+        await until(lambda: home.read_state()["services"]["tell"]["state"] == "done")
+
+    await during(running, story)
+
+
 async def test_what_a_killed_service_left_is_ended_but_for_what_it_spares(home: Home) -> None:
     code = """
 for word in ("idle", "busy"):
