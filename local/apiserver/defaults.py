@@ -167,7 +167,7 @@ def _job(obj: Object) -> None:
     spec.setdefault("suspend", False)
     spec.setdefault("podReplacementPolicy", "TerminatingOrFailed")
     if not spec.setdefault("manualSelector", False) and "selector" not in spec and "uid" in obj["metadata"]:
-        uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
+        uid, name = obj["metadata"]["uid"], obj["metadata"].get("name", "")
         labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
         for prefix in ("batch.kubernetes.io/", ""):
             labels |= {f"{prefix}controller-uid": uid, f"{prefix}job-name": name}

@@ -8,7 +8,17 @@ import json
 from collections.abc import Mapping
 
 from local.apiserver.calls import Call
-from local.apiserver.errors import ApiError, Object, bad_request, gone, invalid_value, not_found
+from local.apiserver.errors import (
+    ApiError,
+    Object,
+    Subject,
+    bad_request,
+    forbidden_field,
+    gone,
+    invalid,
+    invalid_value,
+    not_found,
+)
 from local.apiserver.selectors import Predicate, field_predicate, label_predicate
 from local.apiserver.views import to_view
 
@@ -83,10 +93,18 @@ def _read_token(text: str) -> tuple[int, str]:
         raise bad_request(f"invalid continue token: continue key is not valid: {error}") from error
 
 
+def list_options() -> Subject:
+    """What an error in the options of a list or watch speaks of."""
+    return Subject("meta.k8s.io", "listoptions", "ListOptions")
+
+
 def list_objects(call: Call) -> Object:
     """A list object; pages show the collection as it was when the first page was read."""
     predicate, limit = selection(call), number(call.query, "limit")
-    requested_revision(call)
+    requested, match = requested_revision(call), call.query.get("resourceVersionMatch")
+    if match and requested is None:
+        text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise invalid(list_options(), [forbidden_field("resourceVersionMatch", text)])
     store, start = call.cluster.store, ""
     revision = store.revision
     token = call.query.get("continue", "")
@@ -99,6 +117,9 @@ def list_objects(call: Call) -> Object:
                 "The provided continue parameter is too old to display a consistent list result. You can "
                 "start a new list without the continue parameter."
             ) from error
+    elif match == "Exact" and requested:
+        revision = requested
+        entries = iter(call.collection.scan_at(call.namespace, revision))
     else:
         entries = call.collection.scan(call.namespace)
     chosen = [(k, o) for k, o in entries if k >= start and (predicate is None or predicate(o))]

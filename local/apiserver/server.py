@@ -79,6 +79,9 @@ class Server:
             return await self._route(request)
         except ApiError as error:
             return web.json_response(error.status(), status=error.code, headers=error.headers)
+        except web.HTTPRequestEntityTooLarge:
+            text = f"Request entity too large: limit is {MAX_BODY}"
+            return web.json_response(ApiError(413, "RequestEntityTooLarge", text).status(), status=413)
         except (ConnectionResetError, web.HTTPException):
             raise
         except Exception as error:

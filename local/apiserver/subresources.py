@@ -11,6 +11,7 @@ from local.apiserver.calls import Call, now
 from local.apiserver.deleting import delete_object
 from local.apiserver.errors import (
     Object,
+    Subject,
     bad_request,
     conflict,
     invalid,
@@ -81,7 +82,7 @@ def write_scale(call: Call, method: str) -> Answer:
     replicas: Any = (scale.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or replicas < 0:
         error = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
-        subject = type(call.resource.subject())("autoscaling", "scales", "Scale", call.target.name)
+        subject = Subject("autoscaling", "scales", "Scale", call.target.name)
         raise invalid(subject, [error])
     obj = json.loads(json.dumps(to_view(call.resource, stored)))
     *parents, last = (call.resource.scale or _DEFAULT_SCALE)["specReplicasPath"].lstrip(".").split(".")
@@ -99,7 +100,7 @@ def bind(call: Call) -> Answer:
     stored = fetch(call)
     subject = call.resource.subject(call.target.name)
     if not target.get("name"):
-        raise invalid(type(subject)("", "bindings", "Binding", subject.name), [required("target.name")])
+        raise invalid(Subject("", "bindings", "Binding", subject.name), [required("target.name")])
     if target.get("kind") not in ("", None, "Node"):
         raise bad_request(f"Binding target must be a Node, not {target['kind']}")
     meta, spec = stored["metadata"], stored["spec"]

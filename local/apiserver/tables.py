@@ -70,6 +70,13 @@ def _custom_column(definition: Object) -> Column:
     return Column(definition["name"], cell, kind, definition.get("priority", 0))
 
 
+def _cell(column: Column, obj: Object) -> Any:
+    try:
+        return column.cell(obj)
+    except KeyError:  # the object of a bookmark has nothing but metadata
+        return None
+
+
 def table(
     resource: Resource, objects: list[Object], meta: Object, include: str, heading: bool = True
 ) -> Object:
@@ -82,7 +89,7 @@ def table(
     ]
     rows = []
     for obj in objects:
-        row: Object = {"cells": [obj["metadata"].get("name", ""), *(c.cell(obj) for c in columns)]}
+        row: Object = {"cells": [obj["metadata"].get("name", ""), *(_cell(c, obj) for c in columns)]}
         if include != "None":
             row["object"] = obj if include == "Object" else partial(obj)
         rows.append(row)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from local.apiserver.calls import Call
 from local.apiserver.errors import ApiError, FieldError, Object, forbidden_field, internal, invalid
-from local.apiserver.reading import number, requested_revision, selection
+from local.apiserver.reading import list_options, number, requested_revision, selection
 from local.apiserver.selectors import Predicate
 from local.apiserver.store import Change, Subscription
 from local.apiserver.views import to_view
@@ -34,8 +34,7 @@ def _check_options(call: Call) -> None:
         text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         errors.append(forbidden_field("resourceVersionMatch", text))
     if errors:
-        subject = call.resource.subject()
-        raise invalid(type(subject)("meta.k8s.io", "listoptions", "ListOptions"), errors)
+        raise invalid(list_options(), errors)
     text = call.query.get("resourceVersion", "")
     if text and not text.isdigit():  # a watch answers this with 500, a list with 400
         raise internal(f'strconv.ParseUint: parsing "{text}": invalid syntax')

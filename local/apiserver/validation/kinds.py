@@ -15,6 +15,7 @@ from local.apiserver.errors import (
 from local.apiserver.selectors import select_labels
 from local.apiserver.validation.names import check_label_name, check_labels
 from local.apiserver.validation.pods import check_pod, check_pod_spec
+from local.apiserver.validation.structural import check_definition
 
 Check = Callable[[Object, Object | None], list[FieldError]]
 
@@ -182,18 +183,24 @@ def _definition(obj: Object, old: Object | None) -> list[FieldError]:
     errors += [required(f"spec.names.{f}") for f in ("plural", "kind") if not names.get(f)]
     if errors:
         return errors
-    if obj["metadata"]["name"] != f"{names['plural']}.{group}":
-        name = obj["metadata"]["name"]
+    name = obj["metadata"].get("name", "")
+    if name != f"{names['plural']}.{group}":
         errors.append(invalid_value("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     if spec["scope"] not in ("Cluster", "Namespaced"):
         errors.append(unsupported("spec.scope", spec["scope"], ("Cluster", "Namespaced")))
+    errors += _unchanged(obj, old, "scope")
     stored = [v for v in spec["versions"] if v.get("storage")]
     if len(stored) != 1:
         text = "must have exactly one version marked as storage version"
         errors.append(invalid_value("spec.versions", [v.get("name") for v in spec["versions"]], text))
     for i, version in enumerate(spec["versions"]):
-        if not (version.get("schema") or {}).get("openAPIV3Schema"):
-            errors.append(required(f"spec.versions[{i}].schema.openAPIV3Schema", "schemas are required"))
+        schema, path = (version.get("schema") or {}).get("openAPIV3Schema"), f"spec.versions[{i}]"
+        if not version.get("name"):
+            errors.append(required(f"{path}.name"))
+        if not schema:
+            errors.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
+        else:
+            errors += check_definition(schema, f"{path}.schema.openAPIV3Schema")
     if (spec.get("conversion") or {}).get("strategy", "None") != "None":
         errors.append(unsupported("spec.conversion.strategy", spec["conversion"]["strategy"], ("None",)))
     return errors

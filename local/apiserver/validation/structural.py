@@ -5,6 +5,7 @@ CEL rules (x-kubernetes-validations) are not evaluated: see docs/local-api-serve
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,6 +22,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,),
     "number": (int, float),
 }
+_SHAPES = {
+    "properties": "object",
+    "pattern": "string",
+    "required": "array",
+    "enum": "array",
+    "allOf": "array",
+    "anyOf": "array",
+    "oneOf": "array",
+    "x-kubernetes-list-map-keys": "array",
+    **dict.fromkeys(("maximum", "minimum"), "number"),
+    **dict.fromkeys(("maxLength", "minLength", "maxItems", "minItems", "maxProperties"), "integer"),
+}
+"""Keywords of a schema that objects are checked by, and what each must be."""
 _JSON = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -28,6 +42,46 @@ def _type_error(path: str, value: Any, wanted: str) -> FieldError:
     got = _JSON.get(type(value), "null")
     text = f"{path} in body must be of type {wanted}: {show(got)}"
     return FieldError(path, "FieldValueTypeInvalid", f"Invalid value: {show(got)}: {text}")
+
+
+@functools.cache
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """A Go regular expression as Python's; re.error where the two differ by more than flags and `\\z`.
+
+    Go allows `(?i)` anywhere, Python only at the start: flags are taken to hold for the whole pattern.
+    """
+    flags = "".join(sorted(set("".join(re.findall(r"\(\?([ims]+)\)", pattern)))))
+    plain = re.sub(r"\(\?[ims]+\)", "", pattern).replace(r"\z", r"\Z")
+    return re.compile((f"(?{flags})" if flags else "") + plain)
+
+
+def check_definition(schema: Any, path: str) -> list[FieldError]:
+    """What keeps a definition's schema from being one that objects can be checked against."""
+    if not isinstance(schema, dict):
+        return [_type_error(path, schema, "object")]
+    errors: list[FieldError] = []
+    if schema.get("type", "object") not in list(_TYPES):
+        errors.append(unsupported(f"{path}.type", schema["type"], list(_TYPES)))
+    for field, wanted in _SHAPES.items():
+        if field in schema and not _has_type(schema[field], wanted):
+            errors.append(_type_error(f"{path}.{field}", schema[field], wanted))
+    if errors:
+        return errors
+    if "pattern" in schema:
+        try:
+            compile_pattern(schema["pattern"])
+        except re.error as error:
+            text = f"must be a valid regular expression, but isn't: {error}"
+            errors.append(invalid_value(f"{path}.pattern", schema["pattern"], text))
+    for name, below in schema.get("properties", {}).items():
+        errors += check_definition(below, f"{path}.properties[{name}]")
+    for field in ("items", "additionalProperties", "not"):
+        if field in schema and not (field == "additionalProperties" and isinstance(schema[field], bool)):
+            errors += check_definition(schema[field], f"{path}.{field}")
+    for field in ("allOf", "anyOf", "oneOf"):
+        for i, below in enumerate(schema.get(field, ())):
+            errors += check_definition(below, f"{path}.{field}[{i}]")
+    return errors
 
 
 def _has_type(value: Any, wanted: str) -> bool:
@@ -81,7 +135,7 @@ def _check_string(value: str, schema: Object, path: str) -> list[FieldError]:
         errors.append(FieldError(path, "FieldValueTooLong", text))
     if len(value) < schema.get("minLength", 0):
         errors.append(_in_body(path, value, f"should be at least {schema['minLength']} chars long"))
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    if "pattern" in schema and not compile_pattern(schema["pattern"]).search(value):
         errors.append(_in_body(path, value, f"should match '{schema['pattern']}'"))
     if schema.get("format") == "date-time":
         try:

@@ -73,6 +73,7 @@ async def define(http: Http, schema: dict[str, Any], **version: Any) -> None:
         ({"type": "integer", "minimum": 2}, 1, "spec.f in body should be greater than or equal to 2"),
         ({"type": "string", "enum": ["a", "b"]}, "c", 'Unsupported value: "c": supported values: "a", "b"'),
         ({"type": "string", "pattern": "^a+$"}, "b", "spec.f in body should match '^a+$'"),
+        ({"type": "string", "pattern": "^(?i)(a|b)$"}, "c", "spec.f in body should match '^(?i)(a|b)$'"),
         ({"type": "string", "maxLength": 2}, "abc", "Too long: may not be more than 2 bytes"),
         ({"type": "string", "minLength": 2}, "a", "spec.f in body should be at least 2 chars long"),
         ({"type": "array", "maxItems": 1}, [1, 2], "Too many: 2: must have at most 1 items"),
