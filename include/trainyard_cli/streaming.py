@@ -67,17 +67,17 @@ class Streamer:
             "stream": True,
             "ignore_eos": True,
         }
-        tokens = 0
+        tokens, ended = 0, False
         try:
             with client.stream("POST", self._url, json=body) as answer:
                 if answer.status_code != 200:
                     return f"HTTP {answer.status_code}", 0
                 for line in answer.iter_lines():
                     if line == "data: [DONE]":
-                        return "", tokens
-                    if line.startswith("data: "):
+                        ended = True  # read on to the end, as OpenAI's own client does
+                    elif line.startswith("data: "):
                         choices = json.loads(line[6:]).get("choices") or [{}]
                         tokens += bool((choices[0].get("delta") or {}).get("content"))
         except (httpx.HTTPError, ValueError) as error:
             return f"{type(error).__name__}: {error}", tokens
-        return "cut: the stream ended without [DONE]", tokens
+        return "" if ended else "cut: the stream ended without [DONE]", tokens

@@ -59,8 +59,9 @@ def environment(setting: Setting) -> dict[str, str]:
             "refresh_interval": 10,
             "min_file_process_interval": 60,  # a changed file is read at once, all the same
         },
-        # How late the end of a task's process may be noticed. At the default (5 s) a task that defers and is resumed
-        # sooner is taken for killed: "finished with state success, but the task instance's state attribute is queued".
+        # How late the end of a task's process may be noticed. At the default (5 s) a task that defers and is
+        # resumed sooner is taken for killed: "finished with state success, but the task instance's state
+        # attribute is queued".
         "workers": {"min_heartbeat_interval": 1},
         "triggerer": {"job_heartbeat_sec": 2, "triggerer_health_check_threshold": 10},
         "api": {

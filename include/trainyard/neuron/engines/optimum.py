@@ -16,7 +16,7 @@ _COMPILE_ACTIVITY = re.compile(r"(Compiling the model|Compiler status|neuronx-cc
 
 class Optimum:
     name = "optimum"
-    versions = Versions(engine="0.4.5", compiler="2.21.18209.0", sdk="2.26.1", vllm="0.11.0")
+    versions = Versions(engine="0.4.5", compiler="2.21.33363.0", sdk="2.26.1", vllm="0.11.0")
     families = frozenset({"trn1", "trn1n", "trn2", "inf2"})
     model_types = frozenset(
         {"granite", "llama", "llama4_text", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"}
