@@ -30,7 +30,7 @@ def main() -> None:
     from airflow.__main__ import main as airflow_main
 
     sys.argv[0] = "airflow"
-    airflow_main()  # type: ignore[no-untyped-call]
+    airflow_main()
 
 
 if __name__ == "__main__":
