@@ -1,0 +1,18 @@
+"""For all tests: the slow ones come last, so that what is cheap to know is known first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SLOW = ("e2e", "faults", "browser")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def lateness(item: pytest.Item) -> int:
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        return SLOW.index(folder) + 1 if folder in SLOW else 0
+
+    items.sort(key=lateness)
