@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import aiohttp
@@ -102,16 +103,21 @@ class Informer:
                 if not version:
                     version = await self._list()
                     self.synced.set()
-                pause = 0.1
+                    pause = 0.1
+                begun = time.monotonic()
                 # The real client's range (5 to 10 minutes), so that many watches do not end together.
                 seconds = random.randint(300, 600)
                 async for event in self.api.watch(self.resource, None, version, seconds):
+                    pause = 0.1
                     obj = event["object"]
                     version = obj["metadata"]["resourceVersion"]
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self.observe(obj)
                     elif event["type"] == "DELETED":
                         self.forget(obj)
+                if time.monotonic() - begun < 1.0:
+                    # A server that ends watches at once must not be asked in a tight loop.
+                    pause = await _rest(pause)
             except ApiError as error:
                 if error.not_found and not version:
                     # A custom resource that is not defined (yet): there are no objects, which is an answer.

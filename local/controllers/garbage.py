@@ -51,6 +51,7 @@ class Garbage:
         self._absent: dict[str, None] = {}
         self._rediscover = asyncio.Event()
         self.resources: set[Resource] = set()
+        self._custom: set[Resource] = set()
 
     async def run(self) -> None:
         await self._cache.sync(CRDS)
@@ -76,7 +77,15 @@ class Garbage:
             for resource in found - self.resources:
                 self.resources.add(resource)
                 self._cache.of(resource).on_change(self._handler(resource))
-            self.resources &= found
+            served = {
+                (each["spec"]["group"], each["spec"]["names"]["plural"])
+                for each in self._cache.of(CRDS).items()
+            }
+            for resource in self._custom - found:
+                if (resource.group, resource.plural) not in served:
+                    self.resources.discard(resource)
+                    await self._cache.drop(resource)
+            self._custom = {each for each in self.resources if (each.group, each.plural) in served}
             await self._rediscover.wait()
             # Several definitions tend to come together, and serving a new one takes the server a moment.
             await asyncio.sleep(0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.client.kinds import Obj
@@ -36,6 +36,7 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
         parse_quantity(text)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**50))
 def test_bytes_survive_writing_and_reading(value: int) -> None:
     assert parse_quantity(format_quantity("memory", Decimal(value))) == value
@@ -137,6 +138,7 @@ def test_the_template_hash_ignores_its_own_label_and_nothing_else() -> None:
 counts = st.integers(0, 12)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     wanted=st.integers(1, 10),
     surge=st.integers(0, 4),
@@ -162,6 +164,7 @@ def test_a_rolling_update_never_exceeds_the_surge_nor_gives_up_what_must_stay(
     assert all(0 <= after[each.name] <= each.replicas for each in others)
 
 
+@settings(deadline=None, max_examples=60)
 @given(wanted=st.integers(1, 8), surge=st.integers(0, 3), unavailable=st.integers(0, 3))
 def test_a_rolling_update_of_healthy_pods_ends(wanted: int, surge: int, unavailable: int) -> None:
     if surge == unavailable == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.kubelet.addresses import Addresses
@@ -47,6 +47,7 @@ def test_mount_paths_are_rewritten_at_path_boundaries_only(text: str, expected: 
     assert PATHS.rewrite(text) == expected
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(alphabet="ab/.-= \"':,", max_size=40))
 def test_rewriting_is_undone_by_rewriting_back(text: str) -> None:
     there = PathMap({"/a": Path("/Q")})
@@ -74,6 +75,7 @@ def test_variables_expand_as_kubernetes_expands_them(text: str, expected: str) -
     assert expand(text, {"A": "1"}) == expected
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(alphabet="xy", max_size=5), max_size=30), st.integers(0, 35), st.booleans())
 def test_the_tail_begins_where_the_last_lines_begin(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], wanted: int, ended: bool
@@ -85,11 +87,13 @@ def test_the_tail_begins_where_the_last_lines_begin(
     assert rest.splitlines() == (text.splitlines()[-wanted:] if wanted else [])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 4 * 10**18))
 def test_stamps_keep_nanoseconds(moment: int) -> None:
     assert parse_time(nano_stamp(moment).encode()) == moment
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.binary(max_size=50), max_size=20))
 async def test_a_log_gives_back_what_was_written_whatever_the_pieces(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
@@ -127,6 +131,7 @@ def test_addresses_are_not_reused_at_once_and_run_out_in_words() -> None:
         addresses.take()
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 3), st.integers(1, 4))
 def test_a_probe_s_verdict_changes_only_after_its_threshold_in_a_row(
     results: list[bool], success: int, failure: int
