@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     airflow_url: str = Field("http://127.0.0.1:8080", description="For links in records and reports.")
     aws_conn_id: str = "aws_default"
     kubernetes_conn_id: str = "kubernetes_default"
+    hub_conn_id: str = Field(
+        "huggingface_default", description="Its password is the Hub token with which plan reads gated models."
+    )
     poll_seconds: float = Field(30.0, gt=0, description="Between two looks at a pod or node that is waited for.")
     retry_seconds: float = Field(30.0, gt=0, description="Before a task is tried again; doubles each time.")
     capacity_wait_minutes: float = Field(30.0, gt=0, description="For a node; then the release fails as NoCapacity.")

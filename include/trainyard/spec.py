@@ -90,6 +90,9 @@ class Load(Part):
     duration_seconds: float = Field(60, gt=0, le=7200)
     prompt_tokens: int = Field(256, ge=1, le=131_072)
     output_tokens: int = Field(64, ge=1, le=32_768)
+    max_lag_seconds: Positive = Field(
+        0.1, description="How late (p99) the load generator may be before its run counts as invalid."
+    )
 
 
 class Step(Part):

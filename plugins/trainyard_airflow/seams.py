@@ -36,6 +36,17 @@ def cluster(kubernetes_conn_id: str) -> Cluster:
     return Cluster(KubernetesHook(conn_id=kubernetes_conn_id).get_conn())
 
 
+def hub_token(config: Settings) -> str | None:
+    """The password of the Hub's connection, for gated models; None where there is no such connection."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return BaseHook.get_connection(config.hub_conn_id).password
+    except AirflowNotFoundException:
+        return None
+
+
 def context(ti: Any = None) -> Context:
     """ti: the task instance, where one runs; it says whether another try is left."""
     from trainyard.stages.context import Context
@@ -46,7 +57,7 @@ def context(ti: Any = None) -> Context:
     def make_hub() -> Any:
         from trainyard.hub import Hub
 
-        return Hub(config.hub_endpoint)
+        return Hub(config.hub_endpoint, hub_token(config))
 
     return Context(
         settings=config,

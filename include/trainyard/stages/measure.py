@@ -9,7 +9,7 @@ from typing import Any
 
 from trainyard.bench.samples import Sample, unpack
 from trainyard.bench.summary import summarize
-from trainyard.errors import Inconclusive, VerdictFailed
+from trainyard.errors import CorruptArtifact, Inconclusive, VerdictFailed
 from trainyard.kube.addresses import gateway_url, urls_of
 from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
@@ -53,6 +53,7 @@ def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, spli
             "duration_seconds": seconds,
             "prompt_tokens": load.prompt_tokens,
             "output_tokens": load.output_tokens,
+            "max_loop_lag_seconds": load.max_lag_seconds,
         },
     }
     if split:
@@ -81,7 +82,9 @@ def measured(ctx: Context, release: Release, phase: str) -> Measured:
     found = list(_summaries(ctx, release, phase))
     for part, summary in found:
         if summary["generator"]["valid"]:
-            samples += unpack(ctx.objects.get(f"{part}samples.ndjson.gz").body)
+            rows = unpack(ctx.objects.get(f"{part}samples.ndjson.gz").body)
+            _check_rows(part, rows, summary)
+            samples += rows
             good.append(summary)
     if not found:
         raise Inconclusive(f"The load test of {phase} left no result.")
@@ -89,6 +92,16 @@ def measured(ctx: Context, release: Release, phase: str) -> Measured:
     if good:
         base = {**base, "arms": summarize(samples, list(base["arms"]))}
     return Measured(tuple(samples), base, len(found))
+
+
+def _check_rows(part: str, rows: list[Sample], summary: dict[str, Any]) -> None:
+    """Pooling counts anew, so rows that were lost on the way have to be missed here. Raises CorruptArtifact."""
+    for arm, figures in summary["arms"].items():
+        count = sum(row.arm == arm for row in rows)
+        if count != figures["requests"]:
+            raise CorruptArtifact(
+                f"{part}samples.ndjson.gz has {count} rows of {arm}, its summary says {figures['requests']}."
+            )
 
 
 def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:

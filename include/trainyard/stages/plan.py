@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard import catalogue
+from trainyard import catalogue, hub_policy
 from trainyard.errors import LeaseHeld, NotFound, Refused
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
@@ -49,7 +49,10 @@ def run(ctx: Context, request: Request, run_id: str) -> Planned:
     lease = ctx.leases.current(spec.name)
     if lease is not None and lease.holder == release_id and lease.run != run_id:
         raise LeaseHeld(f"Release {release_id} is being made already, by DAG run {lease.run}.")
+    before = ctx.leases.last(spec.name)
     lease = ctx.leases.acquire(spec.name, release_id, ctx.settings.lease_minutes * 60, run_id)
+    if before is not None and before.holder != release_id:
+        _supersede(ctx, spec.name, before.holder, release_id)
     stable = ctx.channels.read(spec.name).stable
     release = _record(ctx, spec, plan, request, release_id, run_id, lease.token, stable, existing)
     # Who knows a run (a link in Airflow) finds its release by this.
@@ -67,6 +70,8 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
     config = ctx.hub.read_json(spec.model.repo, revision, "config.json", max_bytes=1 << 20)
     files = ctx.hub.files(spec.model.repo, revision)
+    # What the fetch would refuse is refused here, before a pod exists: code, pickles, bad paths.
+    hub_policy.select(files, config)
     shards = {file.path: file for file in files if file.path.endswith(".safetensors")}
     facts = read_facts(config, sum(file.size for file in shards.values()))
     ask = Ask(
@@ -127,6 +132,21 @@ def _existing(ctx: Context, model: str, release_id: str) -> Release | None:
         return ctx.load(model, release_id)
     except NotFound:
         return None
+
+
+def _supersede(ctx: Context, model: str, lost: str, winner: str) -> None:
+    """Closes the record of a release whose lease ran out: it may not write there itself any more."""
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        if document["state"] == "running":
+            document["state"] = "failed"
+            document["outcome"] = f"Superseded {now()}: its lease ran out and {winner} took over."
+        return document
+
+    try:
+        ctx.ledger.update(model, lost, change)
+    except NotFound:
+        return
 
 
 def _nothing_to_do(ctx: Context, existing: Release, run_id: str) -> str | None:

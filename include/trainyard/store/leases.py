@@ -127,6 +127,11 @@ class Leases:
         grant, _ = self._read(model)
         return grant.lease if grant is not None and grant.is_valid(self.clock()) else None
 
+    def last(self, model: str) -> Lease | None:
+        """The lease that was given out last, valid or run out; None where it was given back, or never given."""
+        grant, _ = self._read(model)
+        return None if grant is None or grant.released else grant.lease
+
     def _read(self, model: str) -> tuple[_Grant | None, str]:
         key = keys.lease(model)
         stored = self.objects.get_or_none(key)

@@ -18,6 +18,7 @@ class WatchOperator(ReleaseOperator):
     """Runs a stage's `watch`, waits in the triggerer, then runs its `finish`."""
 
     def execute(self, context: AirflowContext) -> None:
+        from trainyard.kube.watchers import WATCHERS
         from trainyard.stages.context import Skip, ensure_running
         from trainyard_airflow.triggers.cluster import ClusterTrigger
 
@@ -30,6 +31,13 @@ class WatchOperator(ReleaseOperator):
             if isinstance(wanted, Skip):
                 self.close(context, ctx, release, wanted)
                 return
+            # A first look at once: what is there already needs no triggerer.
+            seen = WATCHERS[wanted.watcher](ctx.cluster, **wanted.arguments)
+            if seen.done:
+                result = self.module.finish(ctx, release, seen.note, dict(seen.data), **self.stage_kwargs)
+                self.close(context, ctx, ctx.load(release.model, release.id), result)
+                return
+            self.log.info("%s", seen.note)
             self.defer(
                 trigger=ClusterTrigger(
                     watcher=wanted.watcher,
