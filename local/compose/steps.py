@@ -69,10 +69,10 @@ def write_eks(kubeconfig: Path, folder: Path, given: Mapping[str, str]) -> None:
         ) from error
     write(folder / "kubeconfig", text)
     namespace = given.get("TRAINYARD_JOBS_NAMESPACE") or "trainyard-jobs"
-    allowed = kubectl(folder / "kubeconfig", "auth", "can-i", "create", "pods", "-n", namespace)
+    allowed = kubectl(folder / "kubeconfig", "get", "pods", "-n", namespace, "-o", "name")
     if allowed.returncode:
         raise StepError(
-            f"profile eks: may not create pods in namespace {namespace}: {allowed.stdout.strip()}\n"
+            f"profile eks: cannot list pods in namespace {namespace}: {allowed.stdout.strip()}\n"
             "Check credentials (AWS_PROFILE, AWS_CONFIG_DIR), the cluster's access entries, overlays/eks"
         )
     write(folder / "environment", render_shell(environment))

@@ -154,3 +154,27 @@ def test_files_of_a_target_are_for_this_user_and_its_group_only(place: Place) ->
     for folder in (place.target, place.cluster):
         for path in folder.rglob("*"):
             assert not stat.S_IMODE(path.stat().st_mode) & 0o007, path
+
+
+def test_eks_takes_a_kubeconfig_whose_cluster_answers_and_says_why_it_does_not_take_another(
+    place: Place,
+    apiserver: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TRAINYARD_BUCKET", "models")
+    monkeypatch.setenv("TRAINYARD_JOBS_IMAGE", "registry/trainyard-jobs:1")
+    eks = tmp_path / "eks"
+    eks.mkdir()
+    given = tmp_path / "given"
+    good = (place.target / "kubeconfig").read_text()
+    arguments = ["eks-target", "--target", str(eks), "--kubeconfig", str(given)]
+    given.write_text(good.replace("a-token", "a-wrong-token"))
+    assert main(arguments) == 1
+    assert "cannot list pods in namespace trainyard-jobs" in capsys.readouterr().err
+    assert not (eks / "environment").exists()
+    given.write_text(good)
+    assert main(arguments) == 0
+    assert (eks / "kubeconfig").read_text() == good
+    assert "AIRFLOW_CONN_KUBERNETES_DEFAULT" in (eks / "environment").read_text()
