@@ -1,15 +1,35 @@
-"""The columns that `kubectl get` prints for built-in kinds (pkg/printers/internalversion)."""
+"""The columns that `kubectl get` prints for built-in kinds, and what stands in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from local.apiserver.errors import Object
-
-Cell = Callable[[Object], Any]
+from local.apiserver.cells import (
+    Cell,
+    age,
+    at,
+    containers,
+    endpoints,
+    event_about,
+    event_seen,
+    external,
+    gates,
+    job_completions,
+    job_duration,
+    job_status,
+    node_address,
+    node_roles,
+    node_status,
+    number,
+    pod_ready,
+    pod_restarts,
+    pod_status,
+    ready_replicas,
+    role_ref,
+    selector,
+    service_ports,
+    slice_ports,
+)
 
 
 @dataclass(frozen=True)
@@ -20,245 +40,12 @@ class Column:
     priority: int = 0
 
 
-def human_duration(seconds: float) -> str:
-    """A duration in kubectl's words: 42s, 3m12s, 59m, 5h10m, 2d3h, 400d, 3y12d."""
-    s = int(seconds)
-    if s < -1:
-        return "<invalid>"
-    if s < 120:
-        return f"{max(s, 0)}s"
-    m, h, d = s // 60, s // 3600, s // 86400
-    if m < 10:
-        return f"{m}m" + (f"{s % 60}s" if s % 60 else "")
-    if m < 180:
-        return f"{m}m"
-    if h < 8:
-        return f"{h}h" + (f"{m % 60}m" if m % 60 else "")
-    if h < 48:
-        return f"{h}h"
-    if d < 8:
-        return f"{d}d" + (f"{h % 24}h" if h % 24 else "")
-    if d < 365 * 2:
-        return f"{d}d"
-    years, days = divmod(d, 365)
-    return f"{years}y" + (f"{days}d" if days and years < 8 else "")
-
-
-def ago(text: str | None) -> str:
-    """How long ago an RFC 3339 time was."""
-    if not text:
-        return "<unknown>"
-    try:
-        then = datetime.fromisoformat(text)
-    except ValueError:
-        return "<unknown>"
-    return human_duration((datetime.now(UTC) - then).total_seconds())
-
-
-def age(obj: Object) -> str:
-    return ago(obj["metadata"].get("creationTimestamp"))
-
-
-def _at(path: str, missing: Any = "<none>") -> Cell:
-    parts = path.split(".")
-
-    def cell(obj: Object) -> Any:
-        value: Any = obj
-        for part in parts:
-            value = value.get(part) if isinstance(value, dict) else None
-        return missing if value is None or value == "" else value
-
-    return cell
-
-
-def _number(path: str) -> Cell:
-    return _at(path, 0)
-
-
-def _containers(path: str, field: str) -> Cell:
-    def cell(obj: Object) -> str:
-        value: Any = obj
-        for part in path.split("."):
-            value = value.get(part) or {}
-        return ",".join(c.get(field, "") for c in value.get("containers") or ())
-
-    return cell
-
-
-def _selector(obj: Object) -> str:
-    selector = obj["spec"].get("selector") or {}
-    labels = selector.get("matchLabels", selector)
-    return ",".join(f"{k}={v}" for k, v in sorted(labels.items()) if isinstance(v, str)) or "<none>"
-
-
-def _pod_reason(pod: Object) -> str:
-    """The status word of a pod: what its phase, its init containers and then its containers say."""
-    status = pod.get("status") or {}
-    reason = status.get("reason") or status.get("phase") or "Unknown"
-    for i, init in enumerate(status.get("initContainerStatuses") or ()):
-        state = init.get("state") or {}
-        if (state.get("terminated") or {"exitCode": 1}).get("exitCode") == 0:
-            continue
-        if "terminated" in state:
-            ended = state["terminated"]
-            return "Init:" + (ended.get("reason") or f"ExitCode:{ended.get('exitCode', 0)}")
-        waiting = (state.get("waiting") or {}).get("reason")
-        if waiting and waiting != "PodInitializing":
-            return f"Init:{waiting}"
-        return f"Init:{i}/{len(pod['spec'].get('initContainers') or ())}"
-    running = False
-    for container in reversed(status.get("containerStatuses") or ()):
-        state = container.get("state") or {}
-        if (state.get("waiting") or {}).get("reason"):
-            reason = state["waiting"]["reason"]
-        elif "terminated" in state:
-            ended = state["terminated"]
-            signal = ended.get("signal")
-            fallback = f"Signal:{signal}" if signal else f"ExitCode:{ended.get('exitCode', 0)}"
-            reason = ended.get("reason") or fallback
-        elif container.get("ready") and "running" in state:
-            running = True
-    if reason == "Completed" and running:
-        reason = "Running"
-    if status.get("phase") == "Pending" and reason == "Pending" and _is_gated(pod):
-        return "SchedulingGated"
-    return reason
-
-
-def _is_gated(pod: Object) -> bool:
-    conditions = pod["status"].get("conditions") or ()
-    return any(c["type"] == "PodScheduled" and c.get("reason") == "SchedulingGated" for c in conditions)
-
-
-def _pod_status(pod: Object) -> str:
-    if pod["metadata"].get("deletionTimestamp"):
-        return "Unknown" if (pod.get("status") or {}).get("reason") == "NodeLost" else "Terminating"
-    return _pod_reason(pod)
-
-
-def _pod_ready(pod: Object) -> str:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    ready = sum(bool(c.get("ready")) for c in statuses)
-    return f"{ready}/{len(pod['spec'].get('containers') or ())}"
-
-
-def _pod_restarts(pod: Object) -> str:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    total = sum(c.get("restartCount", 0) for c in statuses)
-    ends = [(c.get("lastState") or {}).get("terminated", {}).get("finishedAt") for c in statuses]
-    last = max((e for e in ends if e), default=None)
-    return f"{total} ({ago(last)} ago)" if total and last else str(total)
-
-
-def _gates(pod: Object) -> str:
-    return "<none>" if not pod["spec"].get("readinessGates") else str(len(pod["spec"]["readinessGates"]))
-
-
-def _node_status(node: Object) -> str:
-    conditions = {c["type"]: c["status"] for c in (node.get("status") or {}).get("conditions") or ()}
-    words = (
-        ["Ready" if conditions.get("Ready") == "True" else "NotReady"]
-        if "Ready" in conditions
-        else ["Unknown"]
-    )
-    if (node.get("spec") or {}).get("unschedulable"):
-        words.append("SchedulingDisabled")
-    return ",".join(words)
-
-
-def _node_roles(node: Object) -> str:
-    labels = node["metadata"].get("labels") or {}
-    prefix = "node-role.kubernetes.io/"
-    return ",".join(sorted(k.removeprefix(prefix) for k in labels if k.startswith(prefix))) or "<none>"
-
-
-def _node_address(kind: str) -> Cell:
-    def cell(node: Object) -> str:
-        addresses = (node.get("status") or {}).get("addresses") or ()
-        return next((a["address"] for a in addresses if a["type"] == kind), "<none>")
-
-    return cell
-
-
-def _service_ports(service: Object) -> str:
-    shown = []
-    for port in service["spec"].get("ports") or ():
-        node = f":{port['nodePort']}" if port.get("nodePort") else ""
-        shown.append(f"{port['port']}{node}/{port.get('protocol', 'TCP')}")
-    return ",".join(shown) or "<none>"
-
-
-def _external(service: Object) -> str:
-    spec = service["spec"]
-    if spec["type"] == "ExternalName":
-        return str(spec.get("externalName"))
-    return "<pending>" if spec["type"] == "LoadBalancer" else "<none>"
-
-
-def _job_status(job: Object) -> str:
-    conditions = {c["type"]: c["status"] for c in (job.get("status") or {}).get("conditions") or ()}
-    for kind, word in (
-        ("Complete", "Complete"),
-        ("Failed", "Failed"),
-        ("Suspended", "Suspended"),
-        ("FailureTarget", "FailureTarget"),
-        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
-    ):
-        if conditions.get(kind) == "True":
-            return word
-    return "Terminating" if job["metadata"].get("deletionTimestamp") else "Running"
-
-
-def _job_completions(job: Object) -> str:
-    done, wanted = (job.get("status") or {}).get("succeeded", 0), job["spec"].get("completions")
-    return f"{done}/{wanted if wanted is not None else 1}"
-
-
-def _job_duration(job: Object) -> str:
-    status = job.get("status") or {}
-    if not status.get("startTime"):
-        return ""
-    end = status.get("completionTime")
-    until = datetime.fromisoformat(end) if end else datetime.now(UTC)
-    return human_duration((until - datetime.fromisoformat(status["startTime"])).total_seconds())
-
-
-def _event_about(event: Object) -> str:
-    about = event.get("involvedObject") or event.get("regarding") or {}
-    return f"{about.get('kind', '').lower()}/{about.get('name', '')}"
-
-
-def _event_seen(event: Object) -> str:
-    for field in ("lastTimestamp", "deprecatedLastTimestamp", "eventTime", "firstTimestamp"):
-        if event.get(field):
-            return ago(event[field])
-    return age(event)
-
-
-def _endpoints(piece: Object) -> str:
-    found = [a for e in piece.get("endpoints") or () for a in e.get("addresses") or ()]
-    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
-    return (",".join(found[:3]) + more) or "<unset>"
-
-
-def _slice_ports(piece: Object) -> str:
-    return ",".join(str(p.get("port", "*")) for p in piece.get("ports") or ()) or "<unset>"
-
-
-def _role_ref(binding: Object) -> str:
-    return f"{binding['roleRef'].get('kind', '')}/{binding['roleRef'].get('name', '')}"
-
-
-def _ready_replicas(obj: Object) -> str:
-    return f"{(obj.get('status') or {}).get('readyReplicas', 0)}/{obj['spec'].get('replicas', 0)}"
-
-
 _AGE = Column("Age", age)
 _TEMPLATE = "spec.template.spec"
 _WIDE = (
-    Column("Containers", _containers(_TEMPLATE, "name"), priority=1),
-    Column("Images", _containers(_TEMPLATE, "image"), priority=1),
-    Column("Selector", _selector, priority=1),
+    Column("Containers", containers(_TEMPLATE, "name"), priority=1),
+    Column("Images", containers(_TEMPLATE, "image"), priority=1),
+    Column("Selector", selector, priority=1),
 )
 
 COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
@@ -266,93 +53,93 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         Column("Data", lambda o: len(o.get("data") or {}) + len(o.get("binaryData") or {})),
         _AGE,
     ),
-    ("", "namespaces"): (Column("Status", _at("status.phase")), _AGE),
+    ("", "namespaces"): (Column("Status", at("status.phase")), _AGE),
     ("", "nodes"): (
-        Column("Status", _node_status),
-        Column("Roles", _node_roles),
+        Column("Status", node_status),
+        Column("Roles", node_roles),
         _AGE,
-        Column("Version", _at("status.nodeInfo.kubeletVersion", "")),
-        Column("Internal-IP", _node_address("InternalIP"), priority=1),
-        Column("External-IP", _node_address("ExternalIP"), priority=1),
-        Column("OS-Image", _at("status.nodeInfo.osImage", "<unknown>"), priority=1),
-        Column("Kernel-Version", _at("status.nodeInfo.kernelVersion", "<unknown>"), priority=1),
-        Column("Container-Runtime", _at("status.nodeInfo.containerRuntimeVersion", "<unknown>"), priority=1),
+        Column("Version", at("status.nodeInfo.kubeletVersion", "")),
+        Column("Internal-IP", node_address("InternalIP"), priority=1),
+        Column("External-IP", node_address("ExternalIP"), priority=1),
+        Column("OS-Image", at("status.nodeInfo.osImage", "<unknown>"), priority=1),
+        Column("Kernel-Version", at("status.nodeInfo.kernelVersion", "<unknown>"), priority=1),
+        Column("Container-Runtime", at("status.nodeInfo.containerRuntimeVersion", "<unknown>"), priority=1),
     ),
     ("", "pods"): (
-        Column("Ready", _pod_ready),
-        Column("Status", _pod_status),
-        Column("Restarts", _pod_restarts),
+        Column("Ready", pod_ready),
+        Column("Status", pod_status),
+        Column("Restarts", pod_restarts),
         _AGE,
-        Column("IP", _at("status.podIP"), priority=1),
-        Column("Node", _at("spec.nodeName"), priority=1),
-        Column("Nominated Node", _at("status.nominatedNodeName"), priority=1),
-        Column("Readiness Gates", _gates, priority=1),
+        Column("IP", at("status.podIP"), priority=1),
+        Column("Node", at("spec.nodeName"), priority=1),
+        Column("Nominated Node", at("status.nominatedNodeName"), priority=1),
+        Column("Readiness Gates", gates, priority=1),
     ),
-    ("", "secrets"): (Column("Type", _at("type")), Column("Data", lambda o: len(o.get("data") or {})), _AGE),
+    ("", "secrets"): (Column("Type", at("type")), Column("Data", lambda o: len(o.get("data") or {})), _AGE),
     ("", "serviceaccounts"): (Column("Secrets", lambda o: len(o.get("secrets") or ())), _AGE),
     ("", "services"): (
-        Column("Type", _at("spec.type")),
-        Column("Cluster-IP", _at("spec.clusterIP")),
-        Column("External-IP", _external),
-        Column("Port(s)", _service_ports),
+        Column("Type", at("spec.type")),
+        Column("Cluster-IP", at("spec.clusterIP")),
+        Column("External-IP", external),
+        Column("Port(s)", service_ports),
         _AGE,
-        Column("Selector", _selector, priority=1),
+        Column("Selector", selector, priority=1),
     ),
     ("", "events"): (
-        Column("Last Seen", _event_seen),
-        Column("Type", _at("type", "")),
-        Column("Reason", _at("reason", "")),
-        Column("Object", _event_about),
+        Column("Last Seen", event_seen),
+        Column("Type", at("type", "")),
+        Column("Reason", at("reason", "")),
+        Column("Object", event_about),
         Column("Message", lambda e: (e.get("message") or e.get("note") or "").strip()),
     ),
     ("apiextensions.k8s.io", "customresourcedefinitions"): (
         Column("Created At", lambda o: o["metadata"].get("creationTimestamp", "")),
     ),
     ("apps", "daemonsets"): (
-        Column("Desired", _number("status.desiredNumberScheduled"), "integer"),
-        Column("Current", _number("status.currentNumberScheduled"), "integer"),
-        Column("Ready", _number("status.numberReady"), "integer"),
-        Column("Up-to-date", _number("status.updatedNumberScheduled"), "integer"),
-        Column("Available", _number("status.numberAvailable"), "integer"),
+        Column("Desired", number("status.desiredNumberScheduled"), "integer"),
+        Column("Current", number("status.currentNumberScheduled"), "integer"),
+        Column("Ready", number("status.numberReady"), "integer"),
+        Column("Up-to-date", number("status.updatedNumberScheduled"), "integer"),
+        Column("Available", number("status.numberAvailable"), "integer"),
         _AGE,
         *_WIDE,
     ),
     ("apps", "deployments"): (
-        Column("Ready", _ready_replicas),
-        Column("Up-to-date", _number("status.updatedReplicas"), "integer"),
-        Column("Available", _number("status.availableReplicas"), "integer"),
+        Column("Ready", ready_replicas),
+        Column("Up-to-date", number("status.updatedReplicas"), "integer"),
+        Column("Available", number("status.availableReplicas"), "integer"),
         _AGE,
         *_WIDE,
     ),
     ("apps", "replicasets"): (
-        Column("Desired", _number("spec.replicas"), "integer"),
-        Column("Current", _number("status.replicas"), "integer"),
-        Column("Ready", _number("status.readyReplicas"), "integer"),
+        Column("Desired", number("spec.replicas"), "integer"),
+        Column("Current", number("status.replicas"), "integer"),
+        Column("Ready", number("status.readyReplicas"), "integer"),
         _AGE,
         *_WIDE,
     ),
     ("batch", "jobs"): (
-        Column("Status", _job_status),
-        Column("Completions", _job_completions),
-        Column("Duration", _job_duration),
+        Column("Status", job_status),
+        Column("Completions", job_completions),
+        Column("Duration", job_duration),
         _AGE,
         *_WIDE,
     ),
-    ("coordination.k8s.io", "leases"): (Column("Holder", _at("spec.holderIdentity", "")), _AGE),
+    ("coordination.k8s.io", "leases"): (Column("Holder", at("spec.holderIdentity", "")), _AGE),
     ("discovery.k8s.io", "endpointslices"): (
-        Column("AddressType", _at("addressType", "")),
-        Column("Ports", _slice_ports),
-        Column("Endpoints", _endpoints),
+        Column("AddressType", at("addressType", "")),
+        Column("Ports", slice_ports),
+        Column("Endpoints", endpoints),
         _AGE,
     ),
     ("networking.k8s.io", "networkpolicies"): (
-        Column("Pod-Selector", lambda o: _selector({"spec": {"selector": o["spec"].get("podSelector")}})),
+        Column("Pod-Selector", lambda o: selector({"spec": {"selector": o["spec"].get("podSelector")}})),
         _AGE,
     ),
-    ("rbac.authorization.k8s.io", "clusterrolebindings"): (Column("Role", _role_ref), _AGE),
-    ("rbac.authorization.k8s.io", "rolebindings"): (Column("Role", _role_ref), _AGE),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): (Column("Role", role_ref), _AGE),
+    ("rbac.authorization.k8s.io", "rolebindings"): (Column("Role", role_ref), _AGE),
     ("scheduling.k8s.io", "priorityclasses"): (
-        Column("Value", _number("value"), "integer"),
+        Column("Value", number("value"), "integer"),
         Column("Global-Default", lambda o: bool(o.get("globalDefault")), "boolean"),
         _AGE,
     ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from local.apiserver.columns import COLUMNS, Column, age, ago
+from local.apiserver.cells import age, ago
+from local.apiserver.columns import COLUMNS, Column
 from local.apiserver.errors import Object, not_acceptable
 from local.apiserver.jsonpaths import find
 from local.apiserver.resources import Resource

@@ -132,6 +132,8 @@ def update(call: Call, stored: Object, obj: Object, applied: bool = False) -> Ob
         text = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before['uid']}"
         raise conflict(resource.subject(call.target.name), text)
     cleared = "managedFields" in meta and not any(meta["managedFields"])
+    if cleared:
+        del meta["managedFields"]
     for name in (*_KEPT, *(() if applied or cleared else ("managedFields",))):
         meta.pop(name, None)
         if name in before:
