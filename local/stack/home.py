@@ -128,7 +128,7 @@ class Secrets:
             "airflow_fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         }
         values = {
-            name: known.get(name) or generated.get(name) or secrets.token_hex(24)
+            name: known.get(name) or generated.get(name) or secrets.token_hex(32)
             for name in cls.__dataclass_fields__
         }
         result = cls(**values)
