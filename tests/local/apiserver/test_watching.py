@@ -4,7 +4,11 @@ import asyncio
 import json
 from typing import Any
 
-from tests.local.apiserver.conftest import Http
+from aiohttp.test_utils import TestClient, TestServer
+
+from local.apiserver.__main__ import make_cluster
+from local.apiserver.server import Server as Application
+from tests.local.apiserver.conftest import TOKEN, Http
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
@@ -122,6 +126,23 @@ async def test_a_watch_of_a_removed_definition_ends(http: Http) -> None:
         assert await asyncio.wait_for(stream._answer.content.read(), 10) == b""
     answer = await http.call("GET", "/apis/example.com/v1/things/t")
     assert answer == (404, "404 page not found\n")
+
+
+async def test_a_watcher_that_goes_away_is_forgotten() -> None:
+    cluster = make_cluster([])
+    site = TestServer(Application(cluster, TOKEN).application())
+    await site.start_server(handler_cancellation=True)  # as __main__ does it
+    async with TestClient(site) as opened:
+        async with Stream(Http(opened), "") as stream:
+            await create(Http(opened), "a")
+            assert await stream.names(1) == [("ADDED", "a")]
+            subscriptions = cluster.store.collection(("", "configmaps")).subscriptions
+            assert len(subscriptions) == 1
+        for _ in range(100):
+            if not subscriptions:
+                return
+            await asyncio.sleep(0.05)
+    raise AssertionError("the watch outlived its watcher")
 
 
 async def test_a_version_from_the_future_is_too_large(http: Http) -> None:
