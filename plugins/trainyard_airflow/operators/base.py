@@ -23,7 +23,7 @@ NOTE = "note"
 class ReleaseOperator(BaseOperator):
     """Runs one stage of `trainyard.stages` for the release that `plan` made.
 
-    :param stage: module name below trainyard.stages.
+    :param stage: module name below trainyard.stages, or the full name of a module elsewhere.
     :param stage_kwargs: further keyword arguments of the stage's functions (a step's number).
     """
 
@@ -42,7 +42,7 @@ class ReleaseOperator(BaseOperator):
 
     @property
     def module(self) -> Any:
-        return import_module(f"trainyard.stages.{self.stage}")
+        return stage_module(self.stage)
 
     def open(self, context: AirflowContext) -> tuple[Context, Release]:
         """The seams and the record of this run's release."""
@@ -96,6 +96,10 @@ class ReleaseOperator(BaseOperator):
         context["ti"].xcom_push(key=NOTE, value=result.note)
         if isinstance(result, Skip):
             raise AirflowSkipException(result.note)
+
+
+def stage_module(stage: str) -> Any:
+    return import_module(stage if "." in stage else f"trainyard.stages.{stage}")
 
 
 def _is_last(context: AirflowContext) -> bool:

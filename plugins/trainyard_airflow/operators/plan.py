@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from trainyard_airflow.operators.base import NOTE
+from trainyard_airflow.operators.base import NOTE, PLAN, stage_module
 
 if TYPE_CHECKING:
     from airflow.sdk import Context as AirflowContext
@@ -18,6 +18,7 @@ class PlanOperator(BaseOperator):
     """Runs `trainyard.stages.plan`. Returns {"model", "release"}; skips all other tasks where nothing is to do."""
 
     ui_color = "#eef4ff"
+    stage = PLAN
 
     def execute(self, context: AirflowContext) -> dict[str, str]:
         return self._plan(context)
@@ -25,12 +26,11 @@ class PlanOperator(BaseOperator):
     def _plan(self, context: AirflowContext) -> dict[str, str]:
         from trainyard.errors import LeaseHeld, PermanentError
         from trainyard.spec import parse_request
-        from trainyard.stages import plan
         from trainyard_airflow import seams
 
         try:
             request = parse_request(_filled(context["params"]))
-            planned = plan.run(seams.context(context["ti"]), request, context["run_id"])
+            planned = stage_module(self.stage).run(seams.context(context["ti"]), request, context["run_id"])
         except LeaseHeld as error:
             self.wait(context, error)
             raise
