@@ -47,7 +47,8 @@ class LocalTarget:
             "TRAINYARD_GATEWAY_URL": self.gateway,
             "TRAINYARD_HUB_ENDPOINT": self.hub,
             "TRAINYARD_JOBS_IMAGE": "trainyard-jobs:local",
-            "TRAINYARD_POLL_SECONDS": "1",
+            "TRAINYARD_POLL_SECONDS": "2",
+            "TRAINYARD_RETRY_SECONDS": "5",
             # The local cluster has no DNS of its own, and its pods' addresses are good where pods run.
             "TRAINYARD_SERVICE_ADDRESSING": "endpoints",
         }

@@ -172,6 +172,9 @@ def test_settings_passed_on_are_settings_that_trainyard_has() -> None:
         given = {key for key in SERVICES[name]["environment"] if key.startswith("TRAINYARD_")}
         assert given
         assert given <= known
+    # The image knows where the catalogue is, and connections have the names that targets give them.
+    fixed = {"TRAINYARD_RELEASES_DIR", "TRAINYARD_AWS_CONN_ID", "TRAINYARD_KUBERNETES_CONN_ID"}
+    assert known - fixed <= set(SERVICES["airflow-scheduler"]["environment"])
 
 
 def test_airflows_services_share_one_database_and_one_jwt_secret() -> None:
