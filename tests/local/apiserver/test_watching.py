@@ -130,8 +130,7 @@ async def test_a_watch_of_a_removed_definition_ends(http: Http) -> None:
 
 async def test_a_watcher_that_goes_away_is_forgotten() -> None:
     cluster = make_cluster([])
-    site = TestServer(Application(cluster, TOKEN).application())
-    await site.start_server(handler_cancellation=True)  # as __main__ does it
+    site = TestServer(Application(cluster, TOKEN).application())  # cancels handlers as __main__ does
     async with TestClient(site) as opened:
         async with Stream(Http(opened), "") as stream:
             await create(Http(opened), "a")
