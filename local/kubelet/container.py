@@ -17,10 +17,11 @@ from local.kubelet.context import PodContext
 from local.kubelet.environment import ConfigError
 from local.kubelet.health import Health
 from local.kubelet.hooks import run_hook
-from local.kubelet.images import Image, pull_error
+from local.kubelet.images import Image
 from local.kubelet.launch import Launch, prepare
 from local.kubelet.logs import ContainerLog, last_lines
 from local.kubelet.process import Process, Pump
+from local.kubelet.pulling import pull, start_error
 from local.kubelet.status import ContainerState
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Container:
     async def run(self, policy: str) -> None:
         """Until the container is done for good (see `state.done`) or stopped."""
         while not self.stopping.is_set():
-            image = await self._pull()
+            image = await pull(self)
             if image is None:
                 return
             begun = time.monotonic()
@@ -99,71 +100,20 @@ class Container:
             "CrashLoopBackOff",
             f"back-off {_go(delay)} restarting failed container={self.spec['name']} {name}",
         )
-        self._event(
+        self.event(
             "Warning",
             "BackOff",
             f"Back-off restarting failed container {self.spec['name']} in pod {name.removeprefix('pod=')}",
         )
         self.context.changed()
-        await self._pause(delay - (time.monotonic() - ended))
+        await self.pause(delay - (time.monotonic() - ended))
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), max(seconds, 0.0))
 
-    def _event(self, kind: str, reason: str, message: str) -> None:
+    def event(self, kind: str, reason: str, message: str) -> None:
         self.context.event(kind, reason, message, self.field)
-
-    # -- image -----------------------------------------------------------------------------------------
-    # ---------------
-
-    async def _pull(self) -> Image | None:
-        """The image; waits with back-off while there is none; None once stopped."""
-        name = self.spec["image"]
-        settings = self.context.host.settings
-        delay = settings.backoff_base
-        while not self.stopping.is_set():
-            image = self.context.host.images.find(name)
-            if image is not None:
-                if self.spec.get("imagePullPolicy") == "Always":
-                    self._event("Normal", "Pulling", f'Pulling image "{name}"')
-                    took = "1ms (1ms including waiting)"
-                    text = f'Successfully pulled image "{name}" in {took}. Image size: {image.size} bytes.'
-                    self._event("Normal", "Pulled", text)
-                else:
-                    text = (
-                        f'Container image "{name}" already present on machine and can be accessed by the pod'
-                    )
-                    self._event("Normal", "Pulled", text)
-                return image
-            error = pull_error(name)
-            if self.spec.get("imagePullPolicy") == "Never":
-                self.state.wait(
-                    "ErrImageNeverPull", f'Container image "{name}" is not present with pull policy of Never'
-                )
-                self._event(
-                    "Warning",
-                    "ErrImageNeverPull",
-                    self.state.waiting["message"] if self.state.waiting else "",
-                )
-                self.context.changed()
-                await self._pause(delay)
-                continue
-            self._event("Normal", "Pulling", f'Pulling image "{name}"')
-            self._event("Warning", "Failed", f'Failed to pull image "{name}": {error}')
-            self._event("Warning", "Failed", "Error: ErrImagePull")
-            self.state.wait("ErrImagePull", error)
-            self.context.changed()
-            await self._pause(min(1.0, delay / 2))
-            if self.stopping.is_set():
-                break
-            self._event("Normal", "BackOff", f'Back-off pulling image "{name}"')
-            self._event("Warning", "Failed", "Error: ImagePullBackOff")
-            self.state.wait("ImagePullBackOff", f'Back-off pulling image "{name}": ErrImagePull: {error}')
-            self.context.changed()
-            await self._pause(delay)
-            delay = min(delay * 2, settings.backoff_max)
-        return None
 
     # -- one run ---------------------------------------------------------------------------------------
     # ---------------
@@ -174,9 +124,9 @@ class Container:
             launch = self.launch = prepare(self.context, self.spec, image, init=self.init)
         except ConfigError as error:
             self.state.wait("CreateContainerConfigError", str(error))
-            self._event("Warning", "Failed", f"Error: {error}")
+            self.event("Warning", "Failed", f"Error: {error}")
             self.context.changed()
-            await self._pause(min(2.0, self.context.host.settings.backoff_base))
+            await self.pause(min(2.0, self.context.host.settings.backoff_base))
             await self.context.refresh()
             return False
         launch.message_file.write_bytes(b"")
@@ -192,8 +142,8 @@ class Container:
         self._idle.clear()
         self._killed_for = ""
         self.process = process
-        self._event("Normal", "Created", "Container created")
-        self._event("Normal", "Started", "Container started")
+        self.event("Normal", "Created", "Container created")
+        self.event("Normal", "Started", "Container started")
         self.state.run(container_id)
         try:
             await self._follow(process, launch)
@@ -267,29 +217,15 @@ class Container:
         return text
 
     def _not_started(self, error: OSError, launch: Launch, container_id: str) -> None:
-        program = launch.argv[0]
-        words = (
-            "executable file not found in $PATH"
-            if isinstance(error, FileNotFoundError)
-            else str(error.strerror).lower()
-        )
-        if "/" in program and isinstance(error, FileNotFoundError):
-            words = "no such file or directory"
-            detail = f'exec: "{program}": stat {program}: {words}'
-        else:
-            detail = f'exec: "{program}": {words}'
-        text = (
-            "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
-            f"runc create failed: unable to start container process: error during container init: {detail}"
-        )
-        self._event("Normal", "Created", "Container created")
-        self._event("Warning", "Failed", f"Error: {text}")
+        text, code = start_error(launch.argv[0], error)
+        self.event("Normal", "Created", "Container created")
+        self.event("Warning", "Failed", f"Error: {text}")
         if self.log:
             self.log.close()
         self.state.container_id = container_id
         self.state.end(
             {
-                "exitCode": 127 if isinstance(error, FileNotFoundError) else 128,
+                "exitCode": code,
                 "reason": "StartError",
                 "message": text,
                 "startedAt": "1970-01-01T00:00:00Z",
@@ -307,7 +243,7 @@ class Container:
         if hook:
             problem = await run_hook(hook, self, timeout=None)
             if problem:
-                self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}")
+                self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}")
                 await self._terminate(process, self.grace, "FailedPostStartHook")
                 return
         await Health(self).run(
@@ -348,7 +284,7 @@ class Container:
         self.stopping.set()
         process = self.process
         if process is not None and process.alive:
-            self._event("Normal", "Killing", f"Stopping container {self.spec['name']}")
+            self.event("Normal", "Killing", f"Stopping container {self.spec['name']}")
             await self._terminate(process, grace, "stopped")
         await self._idle.wait()
 
@@ -359,7 +295,7 @@ class Container:
         if hook and grace > 0 and process.alive:
             problem = await run_hook(hook, self, timeout=grace)
             if problem:
-                self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}")
+                self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}")
         if grace > 0:
             process.signal(TERM)
             # A hook that used up the grace period still leaves two seconds, as in the kubelet.
