@@ -174,7 +174,8 @@ def test_settings_passed_on_are_settings_that_trainyard_has() -> None:
         assert given <= known
     # The image knows where the catalogue is, and connections have the names that targets give them.
     fixed = {"TRAINYARD_RELEASES_DIR", "TRAINYARD_AWS_CONN_ID", "TRAINYARD_KUBERNETES_CONN_ID"}
-    assert known - fixed <= set(SERVICES["airflow-scheduler"]["environment"])
+    missing = known - fixed - set(SERVICES["airflow-scheduler"]["environment"])
+    assert not missing, f"add {missing} to x-airflow-common's environment: else .env cannot set them"
 
 
 def test_airflows_services_share_one_database_and_one_jwt_secret() -> None:
