@@ -191,18 +191,24 @@ class Server:
     async def _stream(
         self, request: web.Request, generation: Generation, sequence: Sequence
     ) -> web.StreamResponse:
-        """Server-sent events. The status goes out at once, the first event with the first token."""
+        """Server-sent events. Status and first event go out with the first token.
+
+        A status that comes while a proxy still finishes sending the request makes Go's ReverseProxy (Traefik) drop
+        the connection (golang/go#40747): one stream in a hundred was cut. The real server answers milliseconds
+        later, after tokenizing.
+        """
         answer = Answer(generation)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         if self.draining:
             response.force_close()
-        await response.prepare(request)
         cut_after = 1 + generation.max_tokens // 2 if self.cuts.hit() else None
         opening = answer.role() if generation.chat else b""
         if generation.echo:
             opening += answer.delta(generation.prompt, 0, None, None)
         while True:
             delta = await self.next_delta(sequence)
+            if not response.prepared:
+                await response.prepare(request)
             event = opening
             if delta.text or delta.finish is not None:
                 event += answer.delta(delta.text, delta.tokens, delta.finish, delta.stop)
