@@ -1,7 +1,8 @@
-"""Brings one model revision into service: fetch, compile, publish, canary, load test, steps, promote or roll back.
+"""Brings one model revision into service: fetch, compile, publish, canary, load test, steps, promote or roll
+back.
 
-Trigger it from the UI, by REST (POST /api/v2/dags/model_release/dagRuns) or by `trainyard release`; `model_refresh`
-triggers it on a schedule. All are the same DAG run.
+Trigger it from the UI, by REST (POST /api/v2/dags/model_release/dagRuns) or by `trainyard release`;
+`model_refresh` triggers it on a schedule. All are the same DAG run.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
+
+from trainyard.params import params_schema
+from trainyard.settings import Settings
+from trainyard.spec import MAX_STEPS
 from trainyard_airflow.operators.plan import PlanOperator
 from trainyard_airflow.operators.pod import JobPodOperator
 from trainyard_airflow.operators.record import RecordOperator
 from trainyard_airflow.operators.stage import SettleOperator, StageOperator
 from trainyard_airflow.operators.watch import WatchOperator
-
-from trainyard.params import params_schema
-from trainyard.settings import Settings
-from trainyard.spec import MAX_STEPS
 
 PARAMS = {
     name: Param(default=None, **schema) if "null" in schema["type"] else Param(**schema)
@@ -35,7 +36,9 @@ with DAG(
     render_template_as_native_obj=True,
     default_args={"retries": 3, "retry_delay": timedelta(seconds=Settings().retry_seconds)},
 ) as dag:
-    plan = PlanOperator(task_id="plan", doc_md="Validate, pin, check every rule; take the model's lease.").as_setup()
+    plan = PlanOperator(
+        task_id="plan", doc_md="Validate, pin, check every rule; take the model's lease."
+    ).as_setup()  # type: ignore[no-untyped-call]
     # What follows a setup must have Airflow's default rule; plan is never skipped, so it is the same here.
     fetch = JobPodOperator(task_id="fetch_model", stage="fetch", trigger_rule="all_success")
     capacity = WatchOperator(task_id="check_capacity", stage="capacity")

@@ -1,6 +1,7 @@
 """How a release is asked for: the body of a DAG run, with a run id that its content decides.
 
-The same content twice is the same run id, and Airflow refuses the second: one release, however often it is asked for.
+The same content twice is the same run id, and Airflow refuses the second: one release, however often it is
+asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Ask:
 
 
 def ask(releases_dir: Path, request: Request, revision: str) -> Ask:
-    """revision: the commit SHA that the request's revision is now. Raises Refused for a request that cannot be."""
+    """revision: the commit SHA that the request's revision is now. Raises Refused for a request that cannot
+    be."""
     spec = catalogue.resolve(releases_dir, request)
     conf = {"release": request.release, "revision": revision}
     if request.overrides:

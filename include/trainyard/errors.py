@@ -1,28 +1,28 @@
 """The errors of Trainyard. Two words decide what Airflow does with a failed task.
 
-    TrainyardError
-    ├── PermanentError            fail now: trying again cannot help
-    │   ├── Refused               the request breaks a rule (field, value, rule, remedy)
-    │   ├── NotFound              what was asked for does not exist
-    │   ├── Conflict              somebody else changed it first, and their change stands
-    │   ├── LeaseLost             another holder took the model's lease: this one may change nothing
-    │   ├── CorruptArtifact       bytes differ from their digest
-    │   ├── PodFailed             a pod ended badly (reason, exit code, last log lines)
-    │   │   ├── CompilerFailed
-    │   │   ├── OutOfMemory
-    │   │   ├── ImageUnavailable
-    │   │   └── Unschedulable
-    │   ├── CanaryNotReady        the deadline passed or the server cannot start
-    │   ├── DeviceUnhealthy       Neuron hardware or runtime errors
-    │   ├── VerdictFailed         measured, and worse than allowed
-    │   └── Superseded            a newer request for the same model took over
-    └── TransientError            retry with back-off
-        ├── LeaseHeld             another release of the model is running
-        ├── NoCapacity            EC2 or the NodePool has nothing to give now
-        ├── ClusterUnavailable    the Kubernetes API did not answer properly
-        ├── StoreUnavailable      S3 did not answer properly
-        ├── HubUnavailable        the Hub did not answer properly
-        └── Inconclusive          measured too little to judge
+TrainyardError
+├── PermanentError            fail now: trying again cannot help
+│   ├── Refused               the request breaks a rule (field, value, rule, remedy)
+│   ├── NotFound              what was asked for does not exist
+│   ├── Conflict              somebody else changed it first, and their change stands
+│   ├── LeaseLost             another holder took the model's lease: this one may change nothing
+│   ├── CorruptArtifact       bytes differ from their digest
+│   ├── PodFailed             a pod ended badly (reason, exit code, last log lines)
+│   │   ├── CompilerFailed
+│   │   ├── OutOfMemory
+│   │   ├── ImageUnavailable
+│   │   └── Unschedulable
+│   ├── CanaryNotReady        the deadline passed or the server cannot start
+│   ├── DeviceUnhealthy       Neuron hardware or runtime errors
+│   ├── VerdictFailed         measured, and worse than allowed
+│   └── Superseded            a newer request for the same model took over
+└── TransientError            retry with back-off
+    ├── LeaseHeld             another release of the model is running
+    ├── NoCapacity            EC2 or the NodePool has nothing to give now
+    ├── ClusterUnavailable    the Kubernetes API did not answer properly
+    ├── StoreUnavailable      S3 did not answer properly
+    ├── HubUnavailable        the Hub did not answer properly
+    └── Inconclusive          measured too little to judge
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The Params of the `model_release` DAG, from the spec's own JSON schema: one truth for form, REST and plan."""
+"""The Params of the `model_release` DAG, from the spec's own JSON schema: one truth for form, REST and
+plan."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.catalogue import names
-from trainyard.spec import NAME, REVISION, Spec
+from trainyard.spec import MODEL_NAME, REVISION, Spec
 
 
 def overrides_schema() -> dict[str, Any]:
@@ -26,7 +27,7 @@ def params_schema(releases_dir: Path) -> dict[str, dict[str, Any]]:
             "title": "Release",
             "description": "The entry of the catalogue (include/releases/) that is released.",
             # A form with one choice is filled in by itself.
-            **({"enum": known} if known else {"pattern": NAME}),
+            **({"enum": known} if known else {"pattern": MODEL_NAME}),
         },
         "revision": {
             "type": ["null", "string"],
@@ -40,7 +41,11 @@ def params_schema(releases_dir: Path) -> dict[str, dict[str, Any]]:
             "title": "Overrides",
             "description": "Laid over the entry for this release only, as JSON. Same fields as the entry.",
             "section": "Advanced",
-            **{key: value for key, value in overrides_schema().items() if key in ("properties", "additionalProperties")},
+            **{
+                key: value
+                for key, value in overrides_schema().items()
+                if key in ("properties", "additionalProperties")
+            },
         },
         "request": {
             "type": ["null", "string"],
@@ -71,7 +76,9 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 def _loosened(node: Any) -> Any:
     if isinstance(node, dict):
         return {
-            key: _loosened(value) for key, value in node.items() if key not in ("required", "default", "title")
+            key: _loosened(value)
+            for key, value in node.items()
+            if key not in ("required", "default", "title")
         } | ({} if "properties" not in node else {"properties": _loosened_properties(node["properties"])})
     return [_loosened(item) for item in node] if isinstance(node, list) else node
 

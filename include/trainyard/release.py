@@ -16,7 +16,8 @@ StageState = Literal["running", "done", "skipped", "failed"]
 
 
 class Part(BaseModel):
-    # Records outlive the code that wrote them: a field that a newer version added is carried along, not refused.
+    # Records outlive the code that wrote them: a field that a newer version added is carried along, not
+    # refused.
     model_config = ConfigDict(frozen=True, extra="allow")
 
 

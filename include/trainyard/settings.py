@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     )
     jobs_namespace: str = "trainyard-jobs"
     serving_namespace: str = "trainyard-serving"
-    jobs_image: str = Field("trainyard-jobs:local", description="Image of fetch, materialise and load-test pods.")
+    jobs_image: str = Field(
+        "trainyard-jobs:local", description="Image of fetch, materialise and load-test pods."
+    )
     gateway_name: str = "trainyard"
     gateway_namespace: str = "trainyard-serving"
     gateway_url: str = Field(
@@ -38,13 +40,19 @@ class Settings(BaseSettings):
     hub_conn_id: str = Field(
         "huggingface_default", description="Its password is the Hub token with which plan reads gated models."
     )
-    poll_seconds: float = Field(30.0, gt=0, description="Between two looks at a pod or node that is waited for.")
+    poll_seconds: float = Field(
+        30.0, gt=0, description="Between two looks at a pod or node that is waited for."
+    )
     retry_seconds: float = Field(30.0, gt=0, description="Before a task is tried again; doubles each time.")
-    capacity_wait_minutes: float = Field(30.0, gt=0, description="For a node; then the release fails as NoCapacity.")
+    capacity_wait_minutes: float = Field(
+        30.0, gt=0, description="For a node; then the release fails as NoCapacity."
+    )
     refresh_schedule: str | None = Field(
         "*/15 * * * *", description="Cron of model_refresh: how often the Hub is asked for new revisions."
     )
-    lease_minutes: float = Field(240.0, gt=0, description="A holder that says nothing for so long loses the model.")
+    lease_minutes: float = Field(
+        240.0, gt=0, description="A holder that says nothing for so long loses the model."
+    )
     lease_wait_minutes: float = Field(
         240.0, ge=0, description="How long a release waits for another one of the same model."
     )

@@ -6,16 +6,20 @@ Every model refuses unknown fields, so that a misspelt one is an error and not a
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainyard.errors import Problem, Refused
 
-# The DAG has one task for each step that a spec can have, so the number is fixed here. A test holds the catalogue to it.
+# The DAG has one task for each step that a spec can have, so the number is fixed here. A test holds the
+# catalogue to it.
 MAX_STEPS = 4
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+# Deployments and Services are named after the model, and a Service's name begins with a letter (RFC 1035).
+MODEL_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 REPO = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$"
 _QUANTITY = re.compile(r"^([0-9]+)(Ki|Mi|Gi|Ti)$")
@@ -34,7 +38,8 @@ def bytes_of(quantity: str) -> int:
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Infinity is no objective, and JSON cannot say it.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSource(Part):
@@ -49,7 +54,9 @@ class ModelSource(Part):
 
 class Hardware(Part):
     instance_type: str = Field("trn2.48xlarge", pattern=r"^[a-z0-9]+\.[a-z0-9]+$")
-    nodepool: str = Field("neuron-trn2", pattern=NAME, description="Karpenter NodePool that brings the nodes.")
+    nodepool: str = Field(
+        "neuron-trn2", pattern=NAME, description="Karpenter NodePool that brings the nodes."
+    )
     tensor_parallel: int = Field(ge=1, le=64, description="Logical NeuronCores that share the model.")
 
 
@@ -64,12 +71,16 @@ class Compile(Part):
 
 class Serving(Part):
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$", description="Model name in the API; default: the repo."
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,95}$",
+        description="Model name in the API; default: the repo.",
     )
     replicas: int = Field(1, ge=1, le=64)
     cpu: int = Field(8, ge=1, le=192)
     memory: Quantity = "64Gi"
-    ready_deadline_minutes: int = Field(30, ge=1, le=240, description="From the Deployment to a real generation.")
+    ready_deadline_minutes: int = Field(
+        30, ge=1, le=240, description="From the Deployment to a real generation."
+    )
     grace_seconds: int = Field(120, ge=1, le=3600, description="For streams in flight when a server goes.")
     annotations: dict[str, str] = Field(default_factory=dict, description="Added to the server pods.")
 
@@ -81,7 +92,9 @@ class Objectives(Part):
     itl_p95_seconds: Positive = 0.1
     e2e_p95_seconds: Positive | None = None
     max_error_rate: float = Field(0.01, ge=0, lt=1)
-    max_ratio: float = Field(1.25, ge=1.0, le=10, description="How much slower than the baseline is still good.")
+    max_ratio: float = Field(
+        1.25, ge=1.0, le=10, description="How much slower than the baseline is still good."
+    )
     min_samples: int = Field(50, ge=5, le=1_000_000, description="Requests an arm; fewer are never judged.")
 
 
@@ -104,13 +117,15 @@ class Rollout(Part):
     load: Load = Load()
     objectives: Objectives = Objectives()
     steps: tuple[Step, ...] = Field((Step(weight=5), Step(weight=25), Step(weight=50)), max_length=MAX_STEPS)
-    extensions: int = Field(2, ge=0, le=10, description="How often a step is prolonged when it measured too little.")
+    extensions: int = Field(
+        2, ge=0, le=10, description="How often a step is prolonged when it measured too little."
+    )
     smoke_prompts: tuple[str, ...] = Field(("Say hello.", "Count to three."), min_length=1, max_length=50)
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Rollout:
         weights = [step.weight for step in self.steps]
-        if any(later <= earlier for earlier, later in zip(weights, weights[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(weights)):
             raise ValueError(f"weights must rise from step to step, got {weights}")
         return self
 
@@ -118,7 +133,9 @@ class Rollout(Part):
 class Spec(Part):
     """A release, as asked for."""
 
-    name: str = Field(pattern=NAME, description="The model's name in Trainyard: channel, Deployments, ledger.")
+    name: str = Field(
+        pattern=MODEL_NAME, description="The model's name in Trainyard: channel, Deployments, ledger."
+    )
     description: str = ""
     model: ModelSource
     engine: str = Field("optimum", pattern=NAME)
@@ -133,9 +150,10 @@ class Spec(Part):
 
 
 class Request(Part):
-    """One request for a release: what the DAG's Params say. `request` tells two equal requests apart on purpose."""
+    """One request for a release: what the DAG's Params say. `request` tells two equal requests apart on
+    purpose."""
 
-    release: str = Field(pattern=NAME, description="An entry of the catalogue.")
+    release: str = Field(pattern=MODEL_NAME, description="An entry of the catalogue.")
     revision: str | None = Field(None, pattern=REVISION, max_length=128)
     overrides: dict[str, Any] = Field(default_factory=dict)
     request: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$")

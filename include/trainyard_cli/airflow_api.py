@@ -51,11 +51,15 @@ class Airflow:
 
     def runs(self, dag_id: str) -> list[Run]:
         """The newest first."""
-        answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 50})
+        answer = self._call(
+            "GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 50}
+        )
         return [Run(item["dag_run_id"], item["state"]) for item in answer["dag_runs"]]
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
+        answer = self._call(
+            "GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100}
+        )
         found: list[dict[str, Any]] = answer["task_instances"]
         return found
 
@@ -85,7 +89,8 @@ class Airflow:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def wait_for_dag(self, dag_id: str, seconds: float) -> None:
-        """Waits until the DAG processor has parsed a DAG. Raises TimeoutError with its import error, if any."""
+        """Waits until the DAG processor has parsed a DAG. Raises TimeoutError with its import error, if
+        any."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -112,7 +117,9 @@ class Airflow:
         return answer.json() if answer.content else {}
 
     def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **kwargs)
+        return self._client.request(
+            method, path, headers={"Authorization": f"Bearer {self._token}"}, **kwargs
+        )
 
     def _log_in(self) -> None:
         answer = self._client.post("/auth/token", json=self._credentials)
@@ -122,14 +129,17 @@ class Airflow:
 
 
 def connect(home: Path | None = None) -> Airflow:
-    """From TRAINYARD_AIRFLOW_URL with AIRFLOW_USERNAME and AIRFLOW_PASSWORD, else from the local stack's folder."""
+    """From TRAINYARD_AIRFLOW_URL with AIRFLOW_USERNAME and AIRFLOW_PASSWORD, else from the local stack's
+    folder."""
     url = os.environ.get("TRAINYARD_AIRFLOW_URL", "http://127.0.0.1:8080")
     name, password = os.environ.get("AIRFLOW_USERNAME"), os.environ.get("AIRFLOW_PASSWORD")
     if not (name and password) and home is not None and (home / "airflow-credentials.json").exists():
         found = json.loads((home / "airflow-credentials.json").read_text())
         name, password = found["username"], found["password"]
     if not (name and password):
-        raise ApiError(401, "no credentials: set AIRFLOW_USERNAME and AIRFLOW_PASSWORD, or start the stack: make up")
+        raise ApiError(
+            401, "no credentials: set AIRFLOW_USERNAME and AIRFLOW_PASSWORD, or start the stack: make up"
+        )
     return Airflow(url, name, password)
 
 

@@ -1,7 +1,7 @@
 """The whole story on one machine, told by the real parts: promoted, promoted over, no-op, rolled back.
 
-Every expectation is checked against what Airflow, the cluster and the ledger say; one that does not hold makes the
-exit code 1.
+Every expectation is checked against what Airflow, the cluster and the ledger say; one that does not hold
+makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _first(airflow: Airflow, console: Console, story: Story, stack: Stack, scrat
     run_id, _ = releasing.trigger(airflow, wanted, console)
     ended = releasing.watch(airflow, run_id, console, f"{MODEL} @ {revision[:12]}")
     against = f"judged against {stable}" if stable else "judged on its objectives alone"
-    story.expect(_state(ended) == "promoted", f"the first revision was promoted, {against}, in {ended.seconds:.0f} s")
+    story.expect(
+        _state(ended) == "promoted", f"the first revision was promoted, {against}, in {ended.seconds:.0f} s"
+    )
     return ended
 
 
@@ -94,7 +96,8 @@ def _second(
     tally = client.tally
     took_over = (ended.record or {}).get("previous") == (before.record or {}).get("id")
     story.expect(
-        _state(ended) == "promoted" and took_over, f"the second was promoted over the first in {ended.seconds:.0f} s"
+        _state(ended) == "promoted" and took_over,
+        f"the second was promoted over the first in {ended.seconds:.0f} s",
     )
     story.expect(
         tally.complete > 0 and not tally.failed,
@@ -138,7 +141,9 @@ def _third(
         return
     reasons = [check["text"] for verdict in newest.verdicts.values() for check in verdict["checks"]
                if check["outcome"] == "fail"]  # fmt: skip
-    story.expect(bool(reasons), f"the report says what and by how much: {reasons[0] if reasons else 'nothing'}")
+    story.expect(
+        bool(reasons), f"the report says what and by how much: {reasons[0] if reasons else 'nothing'}"
+    )
     story.expect(
         _weights() == {good: 100} and _pods(good) == pods != {},
         f"stable is untouched: {good} has all traffic, the same pods, no restart",
@@ -157,11 +162,14 @@ def _refresh(airflow: Airflow, revision: str) -> str:
         if airflow.run("model_refresh", refresh.run_id).state in ENDED:
             time.sleep(1)
         time.sleep(0.5)
-    raise TimeoutError(f"model_refresh triggered no release of {revision[:12]} in 90 s: see {airflow.url}/dags/model_refresh")
+    raise TimeoutError(
+        f"model_refresh triggered no release of {revision[:12]} in 90 s: see {airflow.url}/dags/model_refresh"
+    )
 
 
 def _publish(stack: Stack, scratch: Path, branch: str) -> str:
-    """Makes a checkpoint (same config, new weights) and publishes it on the local Hub. Returns its commit SHA."""
+    """Makes a checkpoint (same config, new weights) and publishes it on the local Hub. Returns its commit
+    SHA."""
     hub = stack.home / "hub"
     seed = str(sum(1 for _ in hub.glob(f"{REPO}/commits/*")) + 1)
     folder = scratch / seed
@@ -170,8 +178,8 @@ def _publish(stack: Stack, scratch: Path, branch: str) -> str:
         cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "local.hub", "publish", "--root", str(hub), "--repo", REPO, "--from", str(folder),
-         "--branch", branch],
+        [sys.executable, "-m", "local.hub", "publish", "--root", str(hub), "--repo", REPO,
+         "--from", str(folder), "--branch", branch],
         cwd=REPOSITORY, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout.strip().splitlines()[-1]
@@ -196,7 +204,9 @@ def _pods(release: str) -> dict[str, int]:
     """Restarts by pod uid."""
     found = _cluster().list("Pod", Settings().serving_namespace, labels=f"trainyard.dev/release={release}")
     return {
-        pod["metadata"]["uid"]: sum(item.get("restartCount", 0) for item in pod["status"].get("containerStatuses") or [])
+        pod["metadata"]["uid"]: sum(
+            item.get("restartCount", 0) for item in pod["status"].get("containerStatuses") or []
+        )
         for pod in found
         if not pod["metadata"].get("deletionTimestamp")
     }
@@ -207,11 +217,20 @@ def _summary(airflow: Airflow, console: Console, story: Story, stack: Stack, sec
     for holds, text in story.lines:
         table.add_row("[green]✓[/]" if holds else "[bold red]✗[/]", text)
     password = json.loads((stack.home / "airflow-credentials.json").read_text())
-    console.print(Panel(table, title=f"{'All as told' if story.good else 'Something went otherwise'}, {seconds:.0f} s"))
+    console.print(
+        Panel(table, title=f"{'All as told' if story.good else 'Something went otherwise'}, {seconds:.0f} s")
+    )
     for folder in _reports(stack):
         console.print(f"report    {folder}", soft_wrap=True, highlight=False)
-    console.print(f"Airflow   {airflow.url}   user {password['username']}, password {password['password']}", soft_wrap=True)
-    console.print(f"model     {Settings().gateway_url}/{MODEL}/v1   (OpenAI's protocol)", soft_wrap=True, highlight=False)
+    console.print(
+        f"Airflow   {airflow.url}   user {password['username']}, password {password['password']}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"model     {Settings().gateway_url}/{MODEL}/v1   (OpenAI's protocol)",
+        soft_wrap=True,
+        highlight=False,
+    )
     console.print("The stack stays up to play with; make down stops it.")
 
 

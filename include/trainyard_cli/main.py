@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from trainyard_cli.stack import Stack, stack
+
+if TYPE_CHECKING:
+    from trainyard_cli.airflow_api import Airflow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +25,9 @@ Home = Annotated[Path | None, typer.Option(help="State folder of the local stack
 
 
 @app.command()
-def up(home: Home = None, kubeconfig: Annotated[Path | None, typer.Option(help="A cluster of your own.")] = None) -> None:
+def up(
+    home: Home = None, kubeconfig: Annotated[Path | None, typer.Option(help="A cluster of your own.")] = None
+) -> None:
     """Start the local stack."""
     words = ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
     raise typer.Exit(stack(home).supervise("up", *words))
@@ -49,7 +54,9 @@ def status(home: Home = None) -> None:
 @app.command()
 def release(
     name: Annotated[str, typer.Argument(help="An entry of the catalogue.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; default: what the entry tracks.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; default: what the entry tracks.")
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Lay a value over the entry: --set serving.replicas=2.")
     ] = None,
@@ -75,7 +82,9 @@ def release(
 @app.command()
 def rollback(
     model: Annotated[str, typer.Argument(help="A model of the catalogue.")],
-    to: Annotated[str | None, typer.Option(help="Release id; default: the one before the stable one.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Release id; default: the one before the stable one.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Follow it to its end.")] = True,
     home: Home = None,
 ) -> None:
@@ -102,7 +111,7 @@ def demo(home: Home = None) -> None:
     raise typer.Exit(run(stack(home), console))
 
 
-def _client(home: Path | None) -> "Airflow":  # noqa: F821, UP037  imported late: --help has to be quick
+def _client(home: Path | None) -> Airflow:
     from trainyard_cli.airflow_api import connect
 
     found: Stack = stack(home)
@@ -127,7 +136,9 @@ class _plain_errors:
             console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True, markup=False)
             raise typer.Exit(1) from None
         if isinstance(error, httpx.TransportError):
-            console.print(f"Airflow cannot be reached ({error}). Is it up? make up", style="red", markup=False)
+            console.print(
+                f"Airflow cannot be reached ({error}). Is it up? make up", style="red", markup=False
+            )
             raise typer.Exit(1) from None
 
 

@@ -21,7 +21,8 @@ _ORDER = (
     "promote", "drain_previous", "roll_back", "record",
 )  # fmt: skip
 _LOOK = {
-    "success": ("✓", "green"), "failed": ("✗", "bold red"), "running": ("▶", "cyan"), "deferred": ("…", "cyan"),
+    "success": ("✓", "green"), "failed": ("✗", "bold red"), "running": ("▶", "cyan"),
+    "deferred": ("…", "cyan"),
     "skipped": ("·", "dim"), "upstream_failed": ("-", "dim"), "up_for_retry": ("↻", "yellow"),
     "queued": ("◦", "cyan"), "scheduled": ("◦", "cyan"),
 }  # fmt: skip
@@ -69,7 +70,9 @@ def follow(
                 states = {name: str(item["state"]) for name, item in tasks.items()}
                 return Ended(run_id, run.state, record, passed, states)
             if passed > timeout:
-                raise TimeoutError(f"{run_id} has not ended in {timeout:.0f} s; see {airflow.url}/dags/{_DAG}")
+                raise TimeoutError(
+                    f"{run_id} has not ended in {timeout:.0f} s; see {airflow.url}/dags/{_DAG}"
+                )
             time.sleep(interval)
 
 
@@ -90,7 +93,10 @@ def render(
         note = stages.get(name, {}).get("note", "")
         took = task.get("duration")
         table.add_row(
-            Text(mark, style), Text(name, style), f"{took:.1f} s" if took else "", Text(note.split("\n")[0], "default")
+            Text(mark, style),
+            Text(name, style),
+            f"{took:.1f} s" if took else "",
+            Text(note.split("\n")[0], "default"),
         )
     head = Text.assemble((title, "bold"), f"  {state}  {seconds:.0f} s")
     return Group(head, table, _traffic(record))
@@ -119,4 +125,6 @@ def _say_changes(
         if state in ("success", "failed", "skipped") and seen.get(name) != state:
             seen[name] = state
             note = stages.get(name, {}).get("note", "").split("\n")[0]
-            console.print(f"  {_LOOK[state][0]} {name:<15} {note}", highlight=False, soft_wrap=True, markup=False)
+            console.print(
+                f"  {_LOOK[state][0]} {name:<15} {note}", highlight=False, soft_wrap=True, markup=False
+            )

@@ -27,7 +27,12 @@ def parse_sets(values: list[str]) -> dict[str, Any]:
         keys = _split(path)
         if not equals or not all(keys):
             raise Refused(
-                Problem("--set", value, "must look like field.field=value", "For example --set serving.replicas=2.")
+                Problem(
+                    "--set",
+                    value,
+                    "must look like field.field=value",
+                    "For example --set serving.replicas=2.",
+                )
             )
         node = out
         for key in keys[:-1]:
@@ -81,7 +86,8 @@ def _split(path: str) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """Numbers, booleans and null as YAML reads them; JSON objects that are meant as text stay text when quoted."""
+    """Numbers, booleans and null as YAML reads them; JSON objects that are meant as text stay text when
+    quoted."""
     if text[:1] in "{[":
         # An annotation's value is text, though it looks like JSON.
         return text

@@ -17,7 +17,9 @@ def stop_running(airflow: Airflow, model: str, console: Console) -> bool:
     for found in records.releases(model):
         if found.state == "running":
             airflow.stop(DAG_ID, found.run)
-            console.print(f"{found.id} is stopped (run {found.run}); its roll_back task gives all traffic to stable.")
+            console.print(
+                f"{found.id} is stopped (run {found.run}); its roll_back task gives all traffic to stable."
+            )
             return True
     return False
 

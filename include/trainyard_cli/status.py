@@ -17,7 +17,9 @@ def show(console: Console) -> None:
     for name, value in settings.model_dump(mode="json").items():
         values.add_row(name, str(value))
     console.print(values)
-    table = Table("model", "stable", "before it", "last release", "outcome", title="Models", title_justify="left")
+    table = Table(
+        "model", "stable", "before it", "last release", "outcome", title="Models", title_justify="left"
+    )
     for model in catalogue.names(settings.releases_dir):
         try:
             channel, last = records.channel(model), records.releases(model)[:1]

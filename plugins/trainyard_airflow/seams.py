@@ -1,4 +1,5 @@
-"""Makes the seams of a task (S3, cluster, Hub) from Airflow's connections. All imports are late: parsing is cheap."""
+"""Makes the seams of a task (S3, cluster, Hub) from Airflow's connections. All imports are late: parsing is
+cheap."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ def settings() -> Settings:
 def objects(config: Settings) -> Objects:
     """S3 by the provider's own hook: credentials and endpoint are those of the connection."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
     from trainyard.store.objects import Objects, client_config
 
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=config.aws_conn_id, client_type="s3")
@@ -31,6 +33,7 @@ def objects(config: Settings) -> Objects:
 def cluster(kubernetes_conn_id: str) -> Cluster:
     """The cluster by the provider's own hook."""
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
     from trainyard.kube.cluster import Cluster
 
     return Cluster(KubernetesHook(conn_id=kubernetes_conn_id).get_conn())

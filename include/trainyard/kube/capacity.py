@@ -1,4 +1,5 @@
-"""Is there room for a Neuron pod, and how far is its node? Pure functions over Karpenter's objects and events."""
+"""Is there room for a Neuron pod, and how far is its node? Pure functions over Karpenter's objects and
+events."""
 
 from __future__ import annotations
 
@@ -54,11 +55,14 @@ def assess(
 ) -> Capacity:
     """Checks a NodePool and its EC2NodeClass before anything is asked of them.
 
-    chips: what the pod wants. free_chips: chips that running nodes of the pool have free already (they cost no limit).
+    chips: what the pod wants. free_chips: chips that running nodes of the pool have free already (they cost
+    no limit).
     """
     if nodepool is None:
         return Capacity(
-            (f"NodePool {name} does not exist. Apply deploy/base, or name another in hardware.nodepool.",), (), ()
+            (f"NodePool {name} does not exist. Apply deploy/base, or name another in hardware.nodepool.",),
+            (),
+            (),
         )
     permanent: list[str] = []
     passing: list[str] = []
@@ -74,7 +78,9 @@ def assess(
                 for kind, item in conditions(obj).items()
                 if item["status"] != "True"
             ]
-            passing.append(f"{label} is not ready ({'; '.join(bad) or 'Karpenter has not looked at it yet'}).")
+            passing.append(
+                f"{label} is not ready ({'; '.join(bad) or 'Karpenter has not looked at it yet'})."
+            )
     limit = ((nodepool.get("spec") or {}).get("limits") or {}).get(NEURON)
     used = int(((nodepool.get("status") or {}).get("resources") or {}).get(NEURON, 0))
     if limit is not None and free_chips < chips:
@@ -82,7 +88,8 @@ def assess(
         notes.append(f"{left} of {limit} chips left below the limit of NodePool {name}")
         if int(limit) < chips:
             permanent.append(
-                f"NodePool {name} is limited to {limit} chips, {chips} are needed. Raise spec.limits['{NEURON}']."
+                f"NodePool {name} is limited to {limit} chips, {chips} are needed. Raise "
+                f"spec.limits['{NEURON}']."
             )
         elif left < chips:
             passing.append(f"NodePool {name} has {left} of {limit} chips left, {chips} are needed.")
@@ -105,14 +112,14 @@ def progress(claim: Object | None, node: Object | None, chips: int) -> Progress:
     for kind in STAGES:
         item = found.get(kind)
         if item is None or item["status"] != "True":
-            reason = f" ({item.get('reason')}: {item.get('message') or ''})" if item and item.get("reason") else ""
+            reason = (
+                f" ({item.get('reason')}: {item.get('message') or ''})" if item and item.get("reason") else ""
+            )
             return Progress(stage, False, _WAITS[kind] + reason)
         stage = kind
     allocatable = int(((node or {}).get("status") or {}).get("allocatable", {}).get(NEURON, 0))
     if allocatable < chips:
-        return Progress(
-            stage, False, f"the device plugin to offer {chips} chips (offered: {allocatable})"
-        )
+        return Progress(stage, False, f"the device plugin to offer {chips} chips (offered: {allocatable})")
     return Progress(stage, True, "")
 
 
@@ -134,7 +141,8 @@ def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -
             used[host] = used.get(host, 0) + pod_chips(pod)
     return max(
         (
-            int((node.get("status") or {}).get("allocatable", {}).get(NEURON, 0)) - used.get(node["metadata"]["name"], 0)
+            int((node.get("status") or {}).get("allocatable", {}).get(NEURON, 0))
+            - used.get(node["metadata"]["name"], 0)
             for node in nodes
             if (node["metadata"].get("labels") or {}).get("karpenter.sh/nodepool") == nodepool
         ),
@@ -147,7 +155,8 @@ def pod_chips(pod: Object) -> int:
 
     def of(containers: Iterable[Object]) -> list[int]:
         return [
-            int(((item.get("resources") or {}).get("limits") or {}).get(NEURON, 0)) for item in containers or []
+            int(((item.get("resources") or {}).get("limits") or {}).get(NEURON, 0))
+            for item in containers or []
         ]
 
     spec = pod.get("spec") or {}

@@ -1,4 +1,5 @@
-"""One small client over the provider's own `kubernetes.client.ApiClient`: plain dicts in and out, typed errors.
+"""One small client over the provider's own `kubernetes.client.ApiClient`: plain dicts in and out, typed
+errors.
 
 Custom and built-in kinds go the same way, so Karpenter's and the Gateway's objects need no generated classes.
 """
@@ -15,6 +16,9 @@ from urllib.parse import quote
 from trainyard.errors import ClusterUnavailable, Conflict, LeaseLost, NotFound, PermanentError
 
 Object = dict[str, Any]
+# The method `list` below hides the built-in in annotations.
+Objects = list[Object]
+Words = list[str]
 
 FIELD_MANAGER = "trainyard"
 _TIMEOUT = (5, 30)  # seconds: connect, read
@@ -50,7 +54,8 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Cluster:
-    """Reads and writes objects. Errors: NotFound, Conflict, ClusterUnavailable (after retries), PermanentError."""
+    """Reads and writes objects. Errors: NotFound, Conflict, ClusterUnavailable (after retries),
+    PermanentError."""
 
     def __init__(
         self, api_client: Any, *, attempts: int = 4, sleep: Callable[[float], None] = time.sleep
@@ -68,12 +73,10 @@ class Cluster:
         except NotFound:
             return None
 
-    def list(
-        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
-    ) -> list[Object]:
+    def list(self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> Objects:
         """All objects, page by page."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": "500"}
-        out: list[Object] = []
+        out: Objects = []
         while True:
             page = self._call("GET", KINDS[kind].path(namespace), {k: v for k, v in query.items() if v})
             out += page.get("items") or []
@@ -103,7 +106,9 @@ class Cluster:
             "application/merge-patch+json",
         )
 
-    def delete(self, kind: str, name: str, namespace: str | None = None, *, propagation: str = "Background") -> bool:
+    def delete(
+        self, kind: str, name: str, namespace: str | None = None, *, propagation: str = "Background"
+    ) -> bool:
         """Deletes; False if it was gone already."""
         try:
             self._call("DELETE", KINDS[kind].path(namespace, name), {"propagationPolicy": propagation})
@@ -111,10 +116,12 @@ class Cluster:
             return False
         return True
 
-    def events(self, namespace: str, name: str) -> list[Object]:
+    def events(self, namespace: str, name: str) -> Objects:
         """Events about one object, oldest first."""
         found = self.list("Event", namespace, fields=f"involvedObject.name={name}")
-        return sorted(found, key=lambda e: e.get("lastTimestamp") or e["metadata"].get("creationTimestamp") or "")
+        return sorted(
+            found, key=lambda e: e.get("lastTimestamp") or e["metadata"].get("creationTimestamp") or ""
+        )
 
     def log(self, pod: str, namespace: str, container: str, *, tail: int = 40, previous: bool = False) -> str:
         """The last lines of a container's log; empty where there is none to read."""
@@ -127,12 +134,13 @@ class Cluster:
             return ""
         return raw.decode(errors="replace")
 
-    def execute(self, pod: str, namespace: str, container: str, argv: list[str], *, seconds: float) -> str:
+    def execute(self, pod: str, namespace: str, container: str, argv: Words, *, seconds: float) -> str:
         """Runs a command in a container and returns its output; stops listening after `seconds`."""
         from kubernetes import client, stream
         from kubernetes.client.exceptions import ApiException
 
-        # stream() swaps the request method of the client that it is given for websockets: give it one of its own.
+        # stream() swaps the request method of the client that it is given for websockets: give it one of its
+        # own.
         core = client.CoreV1Api(client.ApiClient(self.api_client.configuration))
         try:
             shell = stream.stream(
@@ -150,7 +158,7 @@ class Cluster:
         except ApiException as error:
             raise ClusterUnavailable(f"exec in pod {namespace}/{pod} was refused: {error.reason}") from error
         deadline = time.monotonic() + seconds
-        out: list[str] = []
+        out: Words = []
         while shell.is_open() and time.monotonic() < deadline:
             shell.update(timeout=0.5)
             if shell.peek_stdout():
@@ -220,7 +228,8 @@ def guard_token(live: Object, token: int) -> None:
     written = int((live["metadata"].get("annotations") or {}).get("trainyard.dev/lease-token", "0"))
     if written > token:
         raise LeaseLost(
-            f"{live['kind']} {live['metadata']['name']} was last changed under lease token {written}, this release "
+            f"{live['kind']} {live['metadata']['name']} was last changed under lease token {written}, this "
+            f"release "
             f"holds {token}: another release has taken over. Nothing was changed."
         )
 
@@ -244,7 +253,9 @@ def _typed(error: Any, method: str, path: str) -> Exception:
     if error.status == 409:
         return Conflict(text)
     if error.status == 401:
-        return PermanentError(f"{text}. The cluster refuses the credentials of connection kubernetes_default.")
+        return PermanentError(
+            f"{text}. The cluster refuses the credentials of connection kubernetes_default."
+        )
     if error.status == 403:
         return PermanentError(f"{text}. Grant it: deploy/base has the roles that Trainyard needs.")
     return PermanentError(text)

@@ -73,7 +73,8 @@ def never_schedulable(pod: Object, events: Iterable[Object]) -> Unschedulable | 
         message = str(event.get("message") or "")
         if event.get("reason") == "FailedScheduling" and "incompatible with nodepool" in message:
             return Unschedulable(
-                f"{where(pod)} can never be scheduled: {message}. Check the NodePool's requirements and taints "
+                f"{where(pod)} can never be scheduled: {message}. Check the NodePool's requirements and "
+                f"taints "
                 "against hardware.instance_type and hardware.nodepool of the spec.",
                 reason="Unschedulable",
             )
@@ -113,7 +114,8 @@ def ended(pod: Object, log: str = "") -> TrainyardError | None:
     if status.get("phase") == "Failed":
         reason = status.get("reason") or "Failed"
         remedy = {
-            "DeadlineExceeded": "It ran longer than its deadline: raise the deadline in the spec, or see the log.",
+            "DeadlineExceeded": "It ran longer than its deadline: raise the deadline in the spec, or see "
+            "the log.",
             "Evicted": "The node gave it up.",
         }.get(reason, "")
         return PodFailed(
@@ -161,6 +163,7 @@ def _limit(pod: Object, container: str) -> str:
 def not_scheduled(pod: Object, why: str) -> Unschedulable:
     """A pod that waited for a node as long as it may."""
     return Unschedulable(
-        f"{where(pod)} found no node in time: {why}. Check the NodePool's limits and requirements, and EC2's capacity.",
+        f"{where(pod)} found no node in time: {why}. Check the NodePool's limits and requirements, and "
+        f"EC2's capacity.",
         reason="Unschedulable",
     )

@@ -71,7 +71,10 @@ def deployment(servers: ServerSet) -> Object:
         "name": SERVER,
         "image": servers.image,
         "command": list(servers.command.argv),
-        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "env": [
+            *({"name": name, "value": value} for name, value in env.items()),
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {
             "requests": {"cpu": str(servers.cpu), "memory": servers.memory, **neuron},
@@ -80,7 +83,8 @@ def deployment(servers: ServerSet) -> Object:
         "securityContext": RESTRICTED_CONTAINER,
         "volumeMounts": mounts,
         # The probe finds the address in POD_IP: Kubernetes expands no variables in a probe's command.
-        # /health can say 200 while the engine is dead or compiling: started means that a real generation came back.
+        # /health can say 200 while the engine is dead or compiling: started means that a real generation came
+        # back.
         "startupProbe": {
             "exec": {
                 "command": [
@@ -98,11 +102,11 @@ def deployment(servers: ServerSet) -> Object:
             "timeoutSeconds": 3,
             "failureThreshold": 3,
         },
-        # Endpoints are withdrawn before the server hears SIGTERM; new requests stop first, streams then finish.
+        # Endpoints are withdrawn before the server hears SIGTERM; new requests stop first, streams then
+        # finish.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", "2"]}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }  # fmt: skip
-    server["env"].append({"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

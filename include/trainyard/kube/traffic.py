@@ -21,7 +21,8 @@ def route_manifest(
 ) -> Object:
     """Requests below /<model> go to the releases by weight, with the prefix taken off.
 
-    weights: percent by release id; the id is also the Service's name. Weight 0 keeps a backend known but idle.
+    weights: percent by release id; the id is also the Service's name. Weight 0 keeps a backend known but
+    idle.
     """
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -62,9 +63,7 @@ def weights_of(route: Object | None) -> dict[str, int]:
     if route is None:
         return {}
     rules = route.get("spec", {}).get("rules") or []
-    return {
-        ref["name"]: int(ref.get("weight", 1)) for rule in rules for ref in rule.get("backendRefs") or []
-    }
+    return {ref["name"]: int(ref.get("weight", 1)) for rule in rules for ref in rule.get("backendRefs") or []}
 
 
 def accepted(route: Object) -> tuple[bool, str]:
@@ -118,4 +117,6 @@ def set_weights(
             return cluster.merge("HTTPRoute", model, namespace, change)
         except Conflict:
             continue
-    raise ClusterUnavailable(f"HTTPRoute {namespace}/{model} kept changing under {_TRIES} tries to set weights")
+    raise ClusterUnavailable(
+        f"HTTPRoute {namespace}/{model} kept changing under {_TRIES} tries to set weights"
+    )

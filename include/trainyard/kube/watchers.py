@@ -1,7 +1,7 @@
 """What is waited for in the cluster. Each watcher takes one look and says how far things are.
 
-The Airflow trigger calls a look again and again in a thread; tests call it directly. A look raises a typed error
-when waiting longer is pointless; it never sleeps.
+The Airflow trigger calls a look again and again in a thread; tests call it directly. A look raises a typed
+error when waiting longer is pointless; it never sleeps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from trainyard.errors import CanaryNotReady, PermanentError
+from trainyard.errors import CanaryNotReady, PermanentError, TrainyardError
 from trainyard.kube import capacity, diagnosis
 from trainyard.kube.cluster import Cluster, Object
 
@@ -26,7 +26,8 @@ class Look:
 
 
 def capacity_free(cluster: Cluster, *, nodepool: str, chips: int) -> Look:
-    """NodePool and EC2NodeClass ready, limits not used up, no recent lack of capacity. Raises PermanentError."""
+    """NodePool and EC2NodeClass ready, limits not used up, no recent lack of capacity. Raises
+    PermanentError."""
     pool = cluster.find("NodePool", nodepool)
     nodeclass = None
     if pool is not None:
@@ -47,9 +48,7 @@ def capacity_free(cluster: Cluster, *, nodepool: str, chips: int) -> Look:
     return Look(True, f"NodePool {nodepool} and its EC2NodeClass are ready; {notes}")
 
 
-def node_ready(
-    cluster: Cluster, *, namespace: str, labels: str, chips: int, nodepool: str
-) -> Look:
+def node_ready(cluster: Cluster, *, namespace: str, labels: str, chips: int, nodepool: str) -> Look:
     """Follows the node of a Neuron pod from NodeClaim to allocatable devices, beside the pod itself.
 
     Raises Unschedulable where no NodePool can ever serve it.
@@ -89,7 +88,8 @@ def node_ready(
 
 
 def _lack(cluster: Cluster, pod: Object) -> str:
-    """What EC2 said of this pod's node. Karpenter deletes a NodeClaim that found no capacity: only the event tells."""
+    """What EC2 said of this pod's node. Karpenter deletes a NodeClaim that found no capacity: only the event
+    tells."""
     since = pod["metadata"]["creationTimestamp"]
     said = [
         str(event.get("message"))
@@ -135,7 +135,7 @@ def servers_ready(cluster: Cluster, *, namespace: str, name: str, labels: str, c
     return Look(False, f"{ready} of {wanted} ready; {'; '.join(words) or 'no pod yet'}")
 
 
-def _dead(cluster: Cluster, pod: Object, item: Object, container: str) -> Exception:
+def _dead(cluster: Cluster, pod: Object, item: Object, container: str) -> TrainyardError:
     meta = pod["metadata"]
     log = cluster.log(meta["name"], meta["namespace"], item["name"], previous=True) or cluster.log(
         meta["name"], meta["namespace"], item["name"]
@@ -179,7 +179,10 @@ def last_words(cluster: Cluster, watcher: str, arguments: Mapping[str, Any]) -> 
             if item.get("ready") or "waiting" in (item.get("state") or {}):
                 continue
             log = cluster.log(name, arguments["namespace"], item["name"], tail=15)
-            out += [f"Last log lines of {name}/{item['name']}:", *(f"  | {line}" for line in log.splitlines())]
+            out += [
+                f"Last log lines of {name}/{item['name']}:",
+                *(f"  | {line}" for line in log.splitlines()),
+            ]
         words = [str(event.get("message")) for event in cluster.events(arguments["namespace"], name)[-2:]]
         out += [f"Last events of {name}: {' | '.join(words)}"] if words else []
     return "\n".join(out)

@@ -1,7 +1,9 @@
 """Neuron instance types: chips, logical cores, memory.
 
-Source: AWS product pages and the Neuron SDK 2.32 docs. `hbm_gb` is per chip, in GB (10**9 bytes) as AWS prints it.
-TP counts *logical* cores: on trn2 two physical cores make one (LNC=2, the default; optimum supports no other).
+Source: AWS product pages and the Neuron SDK 2.32 docs. `hbm_gb` is per chip, in GB (10**9 bytes) as AWS
+prints it.
+TP counts *logical* cores: on trn2 two physical cores make one (LNC=2, the default; optimum supports no
+other).
 """
 
 from __future__ import annotations

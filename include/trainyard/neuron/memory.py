@@ -30,7 +30,8 @@ class Memory:
 
 
 def memory_of(facts: ModelFacts, kind: Instance, lnc: int, tp: int, batch: int, sequence: int) -> Memory:
-    """Shares weights and KV heads over `tp` cores. KV heads that are fewer than cores are copied, not split."""
+    """Shares weights and KV heads over `tp` cores. KV heads that are fewer than cores are copied, not
+    split."""
     hbm = kind.hbm_bytes_per_core(lnc)
     kv_heads_per_core = -(-max(facts.kv_heads, tp) // tp)
     per_token_per_core = facts.kv_bytes_per_token // facts.kv_heads * kv_heads_per_core

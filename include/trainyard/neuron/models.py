@@ -10,7 +10,8 @@ from trainyard.errors import Problem, Refused
 
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
-# Keys of config.json that change neither the graph nor the numbers: two configs that differ only here compile alike.
+# Keys of config.json that change neither the graph nor the numbers: two configs that differ only here compile
+# alike.
 _COSMETIC = frozenset({"_name_or_path", "transformers_version", "architectures_note", "use_cache"})
 
 

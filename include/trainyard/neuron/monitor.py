@@ -16,7 +16,8 @@ _ECC = ("mem_ecc_uncorrected", "sram_ecc_uncorrected")
 
 @dataclass(frozen=True)
 class Report:
-    """One report. errors: counts since the runtime started, by kind; ecc: uncorrected events by device index."""
+    """One report. errors: counts since the runtime started, by kind; ecc: uncorrected events by device
+    index."""
 
     devices: int
     cores_per_device: int

@@ -68,9 +68,7 @@ def _support(facts: ModelFacts, engine: Engine, kind: Instance) -> Iterator[Prob
         )
 
 
-def _parallelism(
-    facts: ModelFacts, engine: Engine, kind: Instance, lnc: int, tp: int
-) -> Iterator[Problem]:
+def _parallelism(facts: ModelFacts, engine: Engine, kind: Instance, lnc: int, tp: int) -> Iterator[Problem]:
     cores = kind.cores(lnc)
     allowed = engine.tensor_parallels(cores)
     if tp not in allowed:
@@ -131,7 +129,8 @@ def _fit(facts: ModelFacts, kind: Instance, lnc: int, ask: Ask, memory: Memory) 
             "compile.memory",
             _gb(ask.host_memory_bytes),
             f"sharding holds the weights ({_gb(facts.weight_bytes)}) twice in host memory",
-            f"Ask for at least {-(-2 * facts.weight_bytes // 2**30)}Gi ({kind.name} has {kind.memory_gib}Gi).",
+            f"Ask for at least {-(-2 * facts.weight_bytes // 2**30)}Gi ({kind.name} has "
+            f"{kind.memory_gib}Gi).",
         )
 
 

@@ -33,4 +33,3 @@ def abort_plan(stable: str | None, stable_ready: int, steps: Sequence[Step]) -> 
         f"At any point one change of the route gives all traffic back to {stable}; its {stable_ready} ready "
         f"replica(s) keep running until promotion and carry at least {100 - deepest} % before it."
     )
-

@@ -1,9 +1,12 @@
 """One idempotent file a stage, in the order of the DAG.
 
-A stage is a function of (release record, live cluster, S3): it reads what is, does what is missing and says what it
+A stage is a function of (release record, live cluster, S3): it reads what is, does what is missing and says
+what it
 did. Running it twice changes nothing the second time. Three shapes, told apart by what a module offers:
 
     run(ctx, release) -> Done | Skip                  does its work at once
-    pod(ctx, release) -> manifest | Skip              work for a pod; finish(ctx, release) -> Done checks the result
-    watch(ctx, release) -> Watch | Skip               something to wait for; finish(ctx, release, note) -> Done
+    pod(ctx, release) -> manifest | Skip              work for a pod; finish(ctx, release) -> Done checks the
+    result
+    watch(ctx, release) -> Watch | Skip               something to wait for; finish(ctx, release, note) ->
+    Done
 """

@@ -38,6 +38,7 @@ def run(ctx: Context, release: Release) -> Done:
     ctx.cluster.apply(deployment(servers))
     size = sum(file.size for file in bundle.files)
     return Done(
-        f"Deployment and Service {servers.release}: {servers.replicas} replica(s) of {release.plan.chips} chip(s), "
+        f"Deployment and Service {servers.release}: {servers.replicas} replica(s) of {release.plan.chips} "
+        f"chip(s), "
         f"bundle {release.plan.fingerprint[:12]} ({size / 1e6:.1f} MB), no traffic yet"
     )

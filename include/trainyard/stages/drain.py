@@ -47,4 +47,6 @@ def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -
         return Done(f"{release.previous} stays: the route gives it {live[release.previous]} % again")
     for kind in ("Deployment", "Service"):
         ctx.cluster.delete(kind, release.previous, ctx.settings.serving_namespace)
-    return Done(f"{release.previous} had its time to finish and was removed; its bundle and record stay in S3")
+    return Done(
+        f"{release.previous} had its time to finish and was removed; its bundle and record stay in S3"
+    )

@@ -34,7 +34,8 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
 
 
 def finish(ctx: Context, release: Release) -> Done:
-    """The manifest decides, not the pod: a pod that is gone may have finished. Raises NotFound, CorruptArtifact."""
+    """The manifest decides, not the pod: a pod that is gone may have finished. Raises NotFound,
+    CorruptArtifact."""
     manifest = read_model(ctx.objects, release.spec.model.repo, release.plan.revision)
     return Done(
         f"{len(manifest.files)} files, {manifest.size / 1e6:.1f} MB of {release.spec.model.repo}"

@@ -16,7 +16,11 @@ _CONFIG = {
     "neuron_runtimes": [
         {
             "tag_filter": ".*",
-            "metrics": [{"type": "neuroncore_counters"}, {"type": "memory_used"}, {"type": "execution_stats"}],
+            "metrics": [
+                {"type": "neuroncore_counters"},
+                {"type": "memory_used"},
+                {"type": "execution_stats"},
+            ],
         }
     ],
     "system_metrics": [{"type": "neuron_hw_counters", "period": "1s"}],
@@ -33,13 +37,16 @@ def run(ctx: Context, release: Release) -> Done:
     sick = [f"{pod}: {'; '.join(health.reasons)}" for pod, health in found.items() if health.state == "sick"]
     if sick:
         raise DeviceUnhealthy(
-            f"Neuron devices are not well: {' | '.join(sick)}. The node is to blame before the model: replace it."
+            f"Neuron devices are not well: {' | '.join(sick)}. The node is to blame before the model: "
+            f"replace it."
         )
     silent = [
         f"{pod}: {'; '.join(health.reasons)}" for pod, health in found.items() if health.state == "unknown"
     ]
     if silent:
-        raise Inconclusive(f"neuron-monitor gave no clear word, and silence is not health: {' | '.join(silent)}")
+        raise Inconclusive(
+            f"neuron-monitor gave no clear word, and silence is not health: {' | '.join(silent)}"
+        )
     devices = sum(int(health.facts["devices"]) for health in found.values())
     return Done(
         f"{devices} Neuron device(s) healthy: no uncorrected ECC error, no runtime error, none timed out",

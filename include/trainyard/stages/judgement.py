@@ -11,5 +11,7 @@ from trainyard.stages.measure import enforce, judged
 def run(ctx: Context, release: Release) -> Done:
     """Raises VerdictFailed, Inconclusive."""
     verdict = judged(ctx, release, PHASE)
-    against = f"the SLOs and {release.previous}" if release.previous else "the SLOs alone: there is no baseline yet"
+    against = (
+        f"the SLOs and {release.previous}" if release.previous else "the SLOs alone: there is no baseline yet"
+    )
     return Done(f"{enforce(verdict, 'Load test:')} (against {against})", {"outcome": verdict.outcome})

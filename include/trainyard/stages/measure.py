@@ -95,7 +95,8 @@ def measured(ctx: Context, release: Release, phase: str) -> Measured:
 
 
 def _check_rows(part: str, rows: list[Sample], summary: dict[str, Any]) -> None:
-    """Pooling counts anew, so rows that were lost on the way have to be missed here. Raises CorruptArtifact."""
+    """Pooling counts anew, so rows that were lost on the way have to be missed here. Raises
+    CorruptArtifact."""
     for arm, figures in summary["arms"].items():
         count = sum(row.arm == arm for row in rows)
         if count != figures["requests"]:
@@ -122,7 +123,9 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
         document["verdicts"][phase] = {
             **verdict.to_dict(),
             "summary_text": verdict.summary,
-            "summary": {key: data.summary[key] for key in ("arms", "generator", "split") if key in data.summary},
+            "summary": {
+                key: data.summary[key] for key in ("arms", "generator", "split") if key in data.summary
+            },
             "parts": data.parts,
         }
 

@@ -86,7 +86,11 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     inputs: dict[str, Any] = {
         "graph": graph_config(config),
         "engine": spec.engine,
-        "versions": {"engine": engine.versions.engine, "compiler": engine.versions.compiler, "sdk": engine.versions.sdk},
+        "versions": {
+            "engine": engine.versions.engine,
+            "compiler": engine.versions.compiler,
+            "sdk": engine.versions.sdk,
+        },
         "target": kind.family,
         "tensor_parallel": spec.hardware.tensor_parallel,
         "lnc": result.lnc,
@@ -115,7 +119,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
 
 def release_id_of(spec: Spec, plan: Plan, request: str) -> str:
     """`<model>-<revision>-<digest>`: the same request for the same content is the same release."""
-    content = {
+    content: dict[str, Any] = {
         "spec": {key: spec.model_dump(mode="json")[key] for key in _IDENTITY},
         "revision": plan.revision,
         "fingerprint": plan.fingerprint,
@@ -161,7 +165,8 @@ def _nothing_to_do(ctx: Context, existing: Release, run_id: str) -> str | None:
         )
     if existing.state in ("rolled_back", "failed") and existing.run != run_id:
         return (
-            f"Nothing to do: {existing.id} was tried and {existing.state.replace('_', ' ')}: {existing.outcome} "
+            f"Nothing to do: {existing.id} was tried and {existing.state.replace('_', ' ')}: "
+            f"{existing.outcome} "
             "To try again on purpose, ask with another `request`."
         )
     return None

@@ -25,7 +25,9 @@ def run(ctx: Context, release: Release) -> Done:
 
     def promoted(document: dict[str, object]) -> None:
         document["state"] = "promoted"
-        document["outcome"] = f"Promoted {now()}" + (f" over {release.previous}." if release.previous else ", first release.")
+        document["outcome"] = f"Promoted {now()}" + (
+            f" over {release.previous}." if release.previous else ", first release."
+        )
 
     ctx.change(release, promoted)
     return Done(f"{release.id} is stable and takes 100 % of the traffic; no server was restarted")

@@ -24,14 +24,16 @@ def watch(ctx: Context, release: Release) -> Watch | Skip:
 
 
 def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:
-    """Reads the servers' logs: one that compiled again ignored the bundle, and would do so at every restart."""
+    """Reads the servers' logs: one that compiled again ignored the bundle, and would do so at every
+    restart."""
     chosen = engine(release.spec.engine)
     for pod in server_pods(ctx, release.id):
         log = ctx.cluster.log(pod, ctx.settings.serving_namespace, SERVER, tail=2000)
         line = chosen.recompiled(log)
         if line is not None:
             raise CanaryNotReady(
-                f"Pod {pod} compiled although bundle {release.plan.fingerprint[:12]} was given to it: {line!r}. "
+                f"Pod {pod} compiled although bundle {release.plan.fingerprint[:12]} was given to it: "
+                f"{line!r}. "
                 "The bundle does not match the server's image or shapes."
             )
     return Done(f"{note}; nothing was compiled again", data)
@@ -45,5 +47,6 @@ def server_pods(ctx: Context, release_id: str) -> list[str]:
     return sorted(
         pod["metadata"]["name"]
         for pod in pods
-        if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+        if (pod.get("status") or {}).get("phase") == "Running"
+        and not pod["metadata"].get("deletionTimestamp")
     )

@@ -34,7 +34,9 @@ def _closing(release: Release) -> Any:
         for name, stage in document["stages"].items():
             if stage["state"] == "running" and name != "record":
                 # A task that was killed could not say so itself.
-                stage.update(state="failed", finished_at=now(), note="The task ended without a word: see its log.")
+                stage.update(
+                    state="failed", finished_at=now(), note="The task ended without a word: see its log."
+                )
         if document["state"] == "running":
             failure = document["failure"] or {}
             why = f"{failure['error']} in {failure['stage']}" if failure else "the run was stopped"

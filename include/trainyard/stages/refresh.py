@@ -21,7 +21,8 @@ def run(ctx: Context, name: str) -> Ask | Skip:
         release = parse_release(found.document)
         if release.plan.revision == revision and _same(release, spec) and not release.request:
             return Skip(
-                f"{name}: {spec.model.revision} is {revision[:12]} still, which is {release.id} ({release.state})"
+                f"{name}: {spec.model.revision} is {revision[:12]} still, which is {release.id} "
+                f"({release.state})"
             )
     return ask(ctx.settings.releases_dir, request, revision)
 

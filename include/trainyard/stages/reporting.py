@@ -45,12 +45,19 @@ def _devices(release: Release) -> list[dict[str, Any]]:
     if stage is None:
         return []
     if stage.state != "done":
-        return [{"name": release.id, "state": "unknown" if stage.state == "running" else "unhealthy", "text": stage.note}]
+        return [
+            {
+                "name": release.id,
+                "state": "unknown" if stage.state == "running" else "unhealthy",
+                "text": stage.note,
+            }
+        ]
     return [
         {
             "name": pod,
             "state": "healthy",
-            "text": f"{facts['devices']} device(s), {facts['ecc_uncorrected']} uncorrected ECC errors in all, "
+            "text": f"{facts['devices']} device(s), {facts['ecc_uncorrected']} uncorrected ECC errors in "
+            "all, "
             f"{facts['device_memory_bytes'] / 1e6:.0f} MB of device memory in use",
         }
         for pod, facts in stage.data.items()

@@ -1,4 +1,5 @@
-"""roll_back: whatever failed, stable has all traffic again and the canary is gone. Decided from what lives."""
+"""roll_back: whatever failed, stable has all traffic again and the canary is gone. Decided from what
+lives."""
 
 from __future__ import annotations
 

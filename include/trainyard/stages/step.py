@@ -58,7 +58,9 @@ def _await_gateway(ctx: Context, release: Release) -> None:
         if taken:
             return
         if time.monotonic() > deadline:
-            raise ClusterUnavailable(f"The gateway did not take the weights over in {_ACCEPT_SECONDS:.0f} s: {why}")
+            raise ClusterUnavailable(
+                f"The gateway did not take the weights over in {_ACCEPT_SECONDS:.0f} s: {why}"
+            )
         time.sleep(0.2)
 
 

@@ -128,7 +128,8 @@ class Leases:
         return grant.lease if grant is not None and grant.is_valid(self.clock()) else None
 
     def last(self, model: str) -> Lease | None:
-        """The lease that was given out last, valid or run out; None where it was given back, or never given."""
+        """The lease that was given out last, valid or run out; None where it was given back, or never
+        given."""
         grant, _ = self._read(model)
         return None if grant is None or grant.released else grant.lease
 

@@ -193,9 +193,9 @@ class Server:
     ) -> web.StreamResponse:
         """Server-sent events. Status and first event go out with the first token.
 
-        A status that comes while a proxy still finishes sending the request makes Go's ReverseProxy (Traefik) drop
-        the connection (golang/go#40747): one stream in a hundred was cut. The real server answers milliseconds
-        later, after tokenizing.
+        A status that comes while a proxy still finishes sending the request makes Go's ReverseProxy (Traefik)
+        drop the connection (golang/go#40747): one stream in a hundred was cut. The real server answers
+        milliseconds later, after tokenizing.
         """
         answer = Answer(generation)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})

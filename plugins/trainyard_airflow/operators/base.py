@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 if TYPE_CHECKING:
     from airflow.sdk import Context as AirflowContext
+
     from trainyard.release import Release
     from trainyard.stages.context import Context, Done, Skip
 
@@ -29,9 +30,7 @@ class ReleaseOperator(BaseOperator):
 
     ui_color = "#eef4ff"
 
-    def __init__(
-        self, *, stage: str, stage_kwargs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, stage: str, stage_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("retry_exponential_backoff", True)
         kwargs.setdefault("max_retry_delay", timedelta(minutes=5))
         # A stage with nothing to do is skipped; that must not skip what comes after it.
@@ -85,10 +84,9 @@ class ReleaseOperator(BaseOperator):
         except Exception:
             self.log.exception("The failure could not be written into the record.")
 
-    def close(
-        self, context: AirflowContext, ctx: Context, release: Release, result: Done | Skip
-    ) -> None:
-        """Writes what a stage said into the record, the log and XCom `note`. Skips the task where it did nothing."""
+    def close(self, context: AirflowContext, ctx: Context, release: Release, result: Done | Skip) -> None:
+        """Writes what a stage said into the record, the log and XCom `note`. Skips the task where it did
+        nothing."""
         from trainyard.stages.context import Skip
 
         ctx.end(release, self.task_id, result)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class PlanOperator(BaseOperator):
-    """Runs `trainyard.stages.plan`. Returns {"model", "release"}; skips all other tasks where nothing is to do."""
+    """Runs `trainyard.stages.plan`. Returns {"model", "release"}; skips all other tasks where nothing is to
+    do."""
 
     ui_color = "#eef4ff"
     stage = PLAN
@@ -44,10 +45,11 @@ class PlanOperator(BaseOperator):
             raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
         return where
 
-
     def wait(self, context: AirflowContext, error: Exception) -> None:
-        """Another release of the model runs: look again later, without holding a worker. Returns when time is up."""
+        """Another release of the model runs: look again later, without holding a worker. Returns when time is
+        up."""
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
         from trainyard_airflow import seams
 
         settings = seams.settings()

@@ -1,4 +1,5 @@
-"""Stages whose work is done by a pod: the provider's KubernetesPodOperator, deferrable, with the result checked.
+"""Stages whose work is done by a pod: the provider's KubernetesPodOperator, deferrable, with the result
+checked.
 
 KubernetesPodOperator is held, not inherited: importing it costs seconds, and every parse of the DAG and every
 task process would pay them.
@@ -16,18 +17,20 @@ from trainyard_airflow.operators.base import ReleaseOperator
 if TYPE_CHECKING:
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from airflow.sdk import Context as AirflowContext
+
     from trainyard.release import Release
     from trainyard.stages.context import Context
 
-# Longer than any pod's own active deadline, so that the pod ends by its deadline and not by losing its watcher.
+# Longer than any pod's own active deadline, so that the pod ends by its deadline and not by losing its
+# watcher.
 _MARGIN = timedelta(minutes=10)
 
 
 class JobPodOperator(ReleaseOperator):
     """Runs the pod of a stage's `pod`, then its `finish`, which decides from what is in S3.
 
-    A pod outlives scheduler, triggerer and worker: the next try finds it by what the task left in the task's state
-    store, or by its labels, and goes on with it.
+    A pod outlives scheduler, triggerer and worker: the next try finds it by what the task left in the task's
+    state store, or by its labels, and goes on with it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -51,7 +54,7 @@ class JobPodOperator(ReleaseOperator):
     def trigger_reentry(self, context: AirflowContext, event: dict[str, Any]) -> None:
         """Called by KubernetesPodTrigger's event: for more logs, or because the pod ended."""
         with self.guarded(context):
-            ctx, release = self.open(context)
+            ctx, _ = self.open(context)
             operator = self._operator(ctx, {"metadata": {"namespace": event["namespace"]}})
             self._follow(context, operator, event)
             self._finish(context)
@@ -98,8 +101,8 @@ class JobPodOperator(ReleaseOperator):
         from trainyard.errors import TransientError
         from trainyard.kube import diagnosis
 
-        name = (event or {}).get("name") or (operator.pod.metadata.name if operator.pod else None)
-        namespace = (event or {}).get("namespace") or operator.namespace
+        name = str((event or {}).get("name") or (operator.pod.metadata.name if operator.pod else ""))
+        namespace = str((event or {}).get("namespace") or operator.namespace)
         pod = ctx.cluster.find("Pod", name, namespace) if name else None
         if pod is None:
             self.log.warning("The pod is gone (%s); what it left in S3 decides.", error)
@@ -113,7 +116,8 @@ class JobPodOperator(ReleaseOperator):
             found = diagnosis.not_scheduled(pod, why)
         if log:
             ctx.objects.put(f"logs/{release.model}/{release.id}/{self.task_id}/{name}.log", log.encode())
-        # One that has not ended keeps its place, and its node. One that has would be found, and believed, by a retry.
+        # One that has not ended keeps its place, and its node. One that has would be found, and believed, by
+        # a retry.
         ctx.cluster.delete("Pod", name, namespace)
         raise found or TransientError(f"Pod {namespace}/{name} did not end well: {error}") from error
 

@@ -15,7 +15,6 @@ def look_for_revision(name: str, ti: Any) -> dict[str, Any]:
     from trainyard.errors import PermanentError
     from trainyard.stages import refresh
     from trainyard.stages.context import Skip
-
     from trainyard_airflow import seams
 
     try:

@@ -16,7 +16,8 @@ class ClusterTrigger(BaseTrigger):
 
     Nothing outside is made or owned by it, so there is nothing to cancel, and running twice is harmless.
 
-    :param seconds: how long to wait; counted anew when another triggerer takes over, with `deadline` as the bound.
+    :param seconds: how long to wait; counted anew when another triggerer takes over, with `deadline` as the
+    bound.
     :param timeout_error: name of the error class for "time is up".
     """
 
@@ -31,7 +32,7 @@ class ClusterTrigger(BaseTrigger):
         kubernetes_conn_id: str,
         deadline: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.watcher, self.arguments = watcher, arguments
         self.seconds, self.timeout_error = seconds, timeout_error
         self.poll_seconds, self.kubernetes_conn_id = poll_seconds, kubernetes_conn_id
@@ -58,7 +59,8 @@ class ClusterTrigger(BaseTrigger):
         from trainyard_airflow import seams
 
         look = WATCHERS[self.watcher]
-        # The connection is read once, by the way that triggers may read one; looks go to a thread of their own.
+        # The connection is read once, by the way that triggers may read one; looks go to a thread of their
+        # own.
         cluster = await sync_to_async(seams.cluster)(self.kubernetes_conn_id)
         note = ""
         while True:

@@ -61,5 +61,6 @@ class Engine(Protocol):
         ...
 
     def recompiled(self, log: str) -> str | None:
-        """A log line of a server that shows that it compiled although a bundle was there; None if it did not."""
+        """A log line of a server that shows that it compiled although a bundle was there; None if it did
+        not."""
         ...

@@ -11,7 +11,9 @@ from typing import Any
 
 from trainyard.neuron.engines.base import Build, Command, Versions
 
-_COMPILE_ACTIVITY = re.compile(r"(Compiling the model|Compiler status|neuronx-cc compile|Exporting the model)", re.I)
+_COMPILE_ACTIVITY = re.compile(
+    r"(Compiling the model|Compiler status|neuronx-cc compile|Exporting the model)", re.I
+)
 
 
 class Optimum:
@@ -22,10 +24,12 @@ class Optimum:
         {"granite", "llama", "llama4_text", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"}
     )
     dtypes = frozenset({"bfloat16", "float16", "float32"})
-    # An export from a local directory writes checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors. One from a
-    # Hub id does not, but then every server downloads the checkpoint again: we mirror to S3, so weights are baked.
+    # An export from a local directory writes checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors. One
+    # from a
+    # Hub id does not, but then every server downloads the checkpoint again: we mirror to S3, so weights are
+    # baked.
     bakes_weights = True
-    expects = (
+    expects: tuple[str, ...] = (
         "neuron_config.json",
         "config.json",
         "model.pt",
