@@ -43,7 +43,7 @@ def read_facts(config: Mapping[str, Any], weight_bytes: int) -> ModelFacts:
         raise Refused(
             Problem(
                 "model.config.auto_map",
-                sorted(config["auto_map"]),
+                str(config["auto_map"]),
                 "the repository wants its own Python code to run",
                 "Trainyard never trusts remote code: use a model whose architecture the engine ships.",
             )
@@ -52,7 +52,10 @@ def read_facts(config: Mapping[str, Any], weight_bytes: int) -> ModelFacts:
     assert inner is not None
 
     def number(key: str, default: int | None = None) -> int:
-        value = inner.get(key, default)
+        value = inner.get(key)
+        if value is None:
+            # transformers writes null where it means its default.
+            value = default
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise Refused(
                 Problem(
@@ -65,10 +68,10 @@ def read_facts(config: Mapping[str, Any], weight_bytes: int) -> ModelFacts:
         return value
 
     heads, hidden = number("num_attention_heads"), number("hidden_size")
-    architectures = config.get("architectures") or [""]
+    architectures = config.get("architectures")
     return ModelFacts(
         model_type=str(inner.get("model_type") or config.get("model_type") or ""),
-        architecture=str(architectures[0]),
+        architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
         layers=number("num_hidden_layers"),
         heads=heads,
         kv_heads=number("num_key_value_heads", heads),
@@ -82,5 +85,9 @@ def read_facts(config: Mapping[str, Any], weight_bytes: int) -> ModelFacts:
 
 
 def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of config.json that shapes the compiled graph."""
-    return {key: value for key, value in config.items() if key not in _COSMETIC}
+    """The part of config.json that shapes the compiled graph, in the text part of a multimodal one too."""
+    return {
+        key: graph_config(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in _COSMETIC
+    }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard import catalogue, hub_policy
-from trainyard.errors import LeaseHeld, NotFound, Refused
+from trainyard.errors import LeaseHeld, NotFound, Problem, Refused
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
 from trainyard.neuron.models import graph_config, read_facts
@@ -21,6 +21,7 @@ from trainyard.rollout.shifts import abort_plan
 from trainyard.spec import Request, Spec, bytes_of
 from trainyard.stages.context import Context
 from trainyard.store import keys
+from trainyard.store.documents import encode
 from trainyard.store.objects import AlreadyExists
 
 # Fields of a spec that change what is served. Objectives and steps do not: they say how to get there.
@@ -71,8 +72,8 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     config = ctx.hub.read_json(spec.model.repo, revision, "config.json", max_bytes=1 << 20)
     files = ctx.hub.files(spec.model.repo, revision)
     # What the fetch would refuse is refused here, before a pod exists: code, pickles, bad paths.
-    hub_policy.select(files, config)
-    shards = {file.path: file for file in files if file.path.endswith(".safetensors")}
+    selection = hub_policy.select(files, config)
+    shards = {file.path: file for file in selection.take if file.path.endswith(".safetensors")}
     facts = read_facts(config, sum(file.size for file in shards.values()))
     ask = Ask(
         spec.hardware.tensor_parallel,
@@ -100,6 +101,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     }
     if engine.bakes_weights:
         inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
+    _check_storable(inputs)
     fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()[:40]
     return Plan(
         revision=revision,
@@ -222,6 +224,21 @@ def _summary(release: Release) -> str:
         f"{memory['weights'] / 1e9:.2f} GB of weights + {memory['kv_cache'] / 1e9:.2f} GB of KV cache of "
         f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}. {plan.abort_plan}"
     )
+
+
+def _check_storable(inputs: dict[str, Any]) -> None:
+    """Python reads NaN, infinities and lone surrogates from a config.json; the ledger cannot write them."""
+    try:
+        encode(inputs)
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            Problem(
+                "model.config",
+                str(error),
+                "config.json holds what JSON cannot say",
+                "Correct the model's config.json on the Hub.",
+            )
+        ) from None
 
 
 def _canonical(value: Any) -> bytes:
