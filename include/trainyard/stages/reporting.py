@@ -22,10 +22,15 @@ def report_key(release: Release) -> str:
 
 def write_report(ctx: Context, release: Release) -> Report:
     """Writes the page to `report_key`. Written again it is written over: the report follows the record."""
-    samples = {phase: _samples(ctx, release, phase) for phase in release.verdicts}
-    report = from_record(release.document(), samples, devices=_devices(release))
+    report = make_report(ctx, release)
     ctx.objects.put(report_key(release), render_html(report).encode())
     return report
+
+
+def make_report(ctx: Context, release: Release) -> Report:
+    """What is known of the release now; also while it runs."""
+    samples = {phase: _samples(ctx, release, phase) for phase in release.verdicts}
+    return from_record(release.document(), samples, devices=_devices(release))
 
 
 def _samples(ctx: Context, release: Release, phase: str) -> list[Sample]:

@@ -1,0 +1,1 @@
+"""Trainyard's pages inside Airflow's UI, behind Airflow's own login."""
