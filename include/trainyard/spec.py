@@ -139,6 +139,11 @@ class Spec(Part):
     description: str = ""
     model: ModelSource
     engine: str = Field("optimum", pattern=NAME)
+    image: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$",
+        description="Instead of the engine's own image: a mirror of it, with the same versions inside.",
+    )
     hardware: Hardware
     compile: Compile = Compile()
     serving: Serving = Serving()

@@ -139,7 +139,7 @@ def job_error(message: str | None, log: tuple[str, ...] = ()) -> TrainyardError 
     """A job's termination message -> the error that it names; None where it is no such message."""
     try:
         document: Any = json.loads(message or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, Mapping) or "error" not in document:
         return None

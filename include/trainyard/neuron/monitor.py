@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _ERROR_KINDS = ("generic", "numerical", "transient", "model", "runtime", "hardware")
+_LARGEST = 2**63
 _ECC = ("mem_ecc_uncorrected", "sram_ecc_uncorrected")
 
 
@@ -43,7 +44,7 @@ def parse_report(line: str) -> Report | None:
     """One line of output -> a report; None where the line is no report (a torn line, a log message)."""
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or "neuron_hardware_info" not in document:
         return None
@@ -69,7 +70,7 @@ def parse_report(line: str) -> Report | None:
         used += [
             float(core["neuroncore_utilization"])
             for core in cores.values()
-            if isinstance(_mapping(core).get("neuroncore_utilization"), int | float)
+            if _is_number(_mapping(core).get("neuroncore_utilization"))
         ]
     counters = _mapping(_mapping(document.get("system_data")).get("neuron_hw_counters"))
     if counters.get("error"):
@@ -97,35 +98,44 @@ def parse_reports(output: str) -> list[Report]:
 
 
 def judge_health(reports: Iterable[Report], expected_devices: int) -> Health:
-    """Compares the first report with the last: absolute counters may hold old sins, deltas may not."""
+    """Compares the first report's ECC counters with the last's: totals may hold old sins, deltas may not.
+
+    Execution errors are counted from report to report, so those of every report count.
+    """
     seen = list(reports)
     if len(seen) < 2:
         return Health("unknown", (f"neuron-monitor gave {len(seen)} report(s), two are needed",))
     first, last = seen[0], seen[-1]
-    reasons = list(last.complaints)
+    reasons = list(dict.fromkeys(complaint for report in seen for complaint in report.complaints))
     unknown: list[str] = []
     if last.devices < expected_devices:
         reasons.append(f"{last.devices} Neuron devices are visible, the pod asked for {expected_devices}")
     if not last.ecc:
         unknown.append("no hardware counters were reported")
+    elif len(last.ecc) < expected_devices or not first.ecc.keys() <= last.ecc.keys():
+        unknown.append(f"hardware counters were reported of {len(last.ecc)} device(s) only")
     if last.runtimes == 0:
         unknown.append("no Neuron runtime is running: the server is not on the devices")
     for device, count in sorted(last.ecc.items()):
         before = first.ecc.get(device, 0)
         if count > before:
             reasons.append(f"device {device}: {count - before} new uncorrected ECC error(s)")
+        elif count < before:
+            unknown.append(f"device {device}: its ECC counter went back from {before} to {count}")
+    worst = {kind: max(report.errors[kind] for report in seen) for kind in _ERROR_KINDS}
     for kind in ("hardware", "runtime", "numerical"):
-        if last.errors[kind] > 0:
-            reasons.append(f"{last.errors[kind]} {kind} error(s) in the Neuron runtime")
-    if last.timed_out > 0:
-        reasons.append(f"{last.timed_out} execution(s) timed out")
+        if worst[kind] > 0:
+            reasons.append(f"{worst[kind]} {kind} error(s) in the Neuron runtime")
+    timed_out = max(report.timed_out for report in seen)
+    if timed_out > 0:
+        reasons.append(f"{timed_out} execution(s) timed out")
     facts = {
         "devices": last.devices,
         "reports": len(seen),
         "device_memory_bytes": last.device_memory_bytes,
         "utilization_percent": last.utilization_percent,
         "ecc_uncorrected": sum(last.ecc.values()),
-        "errors": dict(last.errors),
+        "errors": worst,
     }
     if reasons:
         return Health("sick", tuple(reasons), facts)
@@ -143,4 +153,11 @@ def _list(value: Any) -> list[Any]:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    return int(value) if _is_number(value) else 0
+
+
+def _is_number(value: Any) -> bool:
+    """Finite, and small enough for a float: JSON has neither limit, and Python reads NaN and Infinity too."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < _LARGEST

@@ -25,7 +25,7 @@ from trainyard.store.documents import encode
 from trainyard.store.objects import AlreadyExists
 
 # Fields of a spec that change what is served. Objectives and steps do not: they say how to get there.
-_IDENTITY = ("model", "engine", "hardware", "compile", "serving")
+_IDENTITY = ("model", "engine", "image", "hardware", "compile", "serving")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
         "sequence_length": spec.compile.sequence_length,
         "dtype": facts.dtype,
     }
+    if spec.image:
+        # Nobody knows which versions another image holds: what it compiled is its own.
+        inputs["image"] = spec.image
     if engine.bakes_weights:
         inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
     _check_storable(inputs)
@@ -108,7 +111,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
         fingerprint=fingerprint,
         fingerprint_inputs=inputs,
         engine=spec.engine,
-        image=engine.image(ctx.settings.region),
+        image=spec.image or engine.image(ctx.settings.region),
         chips=result.chips,
         lnc=result.lnc,
         weight_bytes=facts.weight_bytes,

@@ -30,5 +30,5 @@ def run(ctx: Context, name: str) -> Ask | Skip:
 def _same(release: Release, spec: Spec) -> bool:
     """Whether a release serves what the entry says now; objectives and steps do not count."""
     here, there = spec.model_dump(mode="json"), release.spec.model_dump(mode="json")
-    parts = ("engine", "hardware", "compile", "serving")
+    parts = ("engine", "image", "hardware", "compile", "serving")
     return spec.model.repo == release.spec.model.repo and all(here[part] == there[part] for part in parts)
