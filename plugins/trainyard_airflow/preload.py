@@ -1,5 +1,33 @@
-"""What stages import. A scheduler that forks its tasks imports this once, and no task pays for it again."""
+"""What tasks import and parse. A scheduler that forks its tasks imports this once; no task pays for it again.
+
+This module works when it is imported, as its purpose is: nobody but the parent of tasks imports it.
+"""
 
 from __future__ import annotations
 
-import trainyard_airflow.operators.pod  # noqa: F401
+from importlib import import_module
+
+from trainyard.params import overrides_schema
+from trainyard_airflow.seams import service_models
+
+# Names and no import statements: those would look unused, and be tidied away.
+MODULES = (
+    "airflow.providers.amazon.aws.hooks.base_aws",
+    "airflow.providers.cncf.kubernetes.hooks.kubernetes",
+    "kubernetes.stream",
+    "numpy",
+    "trainyard.catalogue",
+    "trainyard.hub",
+    "trainyard.kube.watchers",
+    "trainyard.stages.judgement",
+    "trainyard.stages.plan",
+    "trainyard.stages.publish",
+    "trainyard.stages.step",
+    "trainyard_airflow.operators.pod",
+    "trainyard_airflow.triggers.cluster",
+)
+
+for _name in MODULES:
+    import_module(_name)
+service_models()
+overrides_schema()

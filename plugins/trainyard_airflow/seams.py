@@ -4,6 +4,7 @@ cheap."""
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,28 @@ def objects(config: Settings) -> Objects:
 
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=config.aws_conn_id, client_type="s3")
     endpoint = hook.conn_config.get_service_endpoint_url("s3")
-    return Objects(hook.get_client_type(config=client_config(endpoint)), config.bucket)
+    session = hook.get_session()
+    # The hook's own `get_client_type` would parse megabytes of JSON, and search the stack for its caller.
+    session._session.register_component("data_loader", service_models())
+    client = session.client("s3", endpoint_url=endpoint, verify=hook.verify, config=client_config(endpoint))
+    return Objects(client, config.bucket)
+
+
+@cache
+def service_models() -> Any:
+    """botocore's descriptions of S3, parsed: a quarter of a second which a fork of this process does not pay
+    again."""
+    import botocore.loaders
+    import botocore.session
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    loader = botocore.loaders.Loader()
+    session = botocore.session.get_session()
+    session.register_component("data_loader", loader)
+    # The loader keeps whatever making a client asks it for.
+    session.create_client("s3", region_name="us-east-1", config=Config(signature_version=UNSIGNED))
+    return loader
 
 
 def cluster(kubernetes_conn_id: str) -> Cluster:

@@ -15,7 +15,7 @@ from trainyard.release import Failure, Release, StageRecord, StageState, now, pa
 from trainyard.settings import Settings
 from trainyard.store.channels import Channels
 from trainyard.store.leases import Lease, Leases
-from trainyard.store.ledger import Ledger
+from trainyard.store.ledger import Ledger, Versioned
 from trainyard.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Context:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trainyard"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     last_try: bool = True
+    # The versions that were read or written last: a change begins with them, and spares reading anew.
+    _seen: dict[tuple[str, str], Versioned] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def hub(self) -> Hub:
@@ -79,7 +81,12 @@ class Context:
         return Leases(self.objects)
 
     def load(self, model: str, release: str) -> Release:
-        return parse_release(self.ledger.read(model, release).document)
+        """The record as it is in S3 now."""
+        return self._saw(model, release, self.ledger.read(model, release))
+
+    def _saw(self, model: str, release: str, version: Versioned) -> Release:
+        self._seen[model, release] = version
+        return parse_release(version.document)
 
     def change(self, release: Release, change: Callable[[dict[str, Any]], None]) -> Release:
         """Changes the record by compare-and-swap under the release's token. Raises LeaseLost."""
@@ -89,9 +96,9 @@ class Context:
             document["updated_at"] = now()
             return document
 
-        return parse_release(
-            self.ledger.update(release.model, release.id, apply, token=release.lease_token).document
-        )
+        known = self._seen.get((release.model, release.id))
+        written = self.ledger.update(release.model, release.id, apply, token=release.lease_token, known=known)
+        return self._saw(release.model, release.id, written)
 
     def hold(self, release: Release) -> Lease:
         """Renews the model's lease. Raises LeaseLost: then this release may change nothing any more."""

@@ -47,21 +47,36 @@ class Ledger:
         check_schema(document, key)
         return Versioned(dict(document), self.objects.put_new(key, encode(document)))
 
-    def update(self, model: str, release: str, change: Change, token: int | None = None) -> Versioned:
+    def update(
+        self,
+        model: str,
+        release: str,
+        change: Change,
+        token: int | None = None,
+        known: Versioned | None = None,
+    ) -> Versioned:
         """Replace the record by `change(record)`, by compare-and-swap; `change` may be called several times.
 
         token: of the caller's lease. Refused with LeaseLost when the record or the model's lease has a newer
         one. None is for what needs no lease (notes, housekeeping). Raises NotFound; Conflict when others win
         every time.
+        known: the version that the caller saw last, which spares reading it again; if others have written
+        since, the swap finds that out, and the record is read.
         """
-        return self._swap(model, release, change, token)
+        return self._swap(model, release, change, token, known=known)
 
     def _swap(
-        self, model: str, release: str, change: Change, token: int | None, fence: int | None = None
+        self,
+        model: str,
+        release: str,
+        change: Change,
+        token: int | None,
+        fence: int | None = None,
+        known: Versioned | None = None,
     ) -> Versioned:
         key = keys.release(model, release)
         for attempt in range(UPDATE_ATTEMPTS):
-            current = self.read(model, release)
+            current = known or self.read(model, release)
             self._check_token(model, release, current.document, token)
             changed = change(copy.deepcopy(current.document))
             check_schema(changed, key)
@@ -70,8 +85,9 @@ class Ledger:
             changed = {**changed, **kept, **({"lease_token": token} if token is not None else {})}
             if fence is not None:
                 changed["fence_token"] = max(fence, current.document.get("fence_token") or 0)
-            if changed == current.document:
+            if changed == current.document and known is None:
                 return current
+            known = None
             try:
                 return Versioned(changed, self.objects.replace(key, encode(changed), current.etag))
             except Conflict:

@@ -38,6 +38,7 @@ class ReleaseOperator(BaseOperator):
         super().__init__(**kwargs)
         self.stage = stage
         self.stage_kwargs = stage_kwargs or {}
+        self._seams: Context | None = None
 
     @property
     def module(self) -> Any:
@@ -47,9 +48,10 @@ class ReleaseOperator(BaseOperator):
         """The seams and the record of this run's release."""
         from trainyard_airflow import seams
 
-        ctx = seams.context(context["ti"])
+        # One set of clients a process; the record is read anew each time.
+        self._seams = self._seams or seams.context(context["ti"])
         where = context["ti"].xcom_pull(task_ids=PLAN)
-        return ctx, ctx.load(where["model"], where["release"])
+        return self._seams, self._seams.load(where["model"], where["release"])
 
     @contextlib.contextmanager
     def guarded(self, context: AirflowContext, *, final: bool = False) -> Iterator[None]:

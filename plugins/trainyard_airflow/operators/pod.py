@@ -46,7 +46,7 @@ class JobPodOperator(ReleaseOperator):
             release = ctx.begin(release, self.task_id)
             manifest = self.module.pod(ctx, release, **self.stage_kwargs)
             if isinstance(manifest, Skip):
-                self.close(context, ctx, ctx.load(release.model, release.id), manifest)
+                self.close(context, ctx, release, manifest)
                 return
             self._follow(context, self._operator(ctx, manifest), None)
             self._finish(context)
@@ -84,7 +84,7 @@ class JobPodOperator(ReleaseOperator):
     def _finish(self, context: AirflowContext) -> None:
         ctx, release = self.open(context)
         result = self.module.finish(ctx, release, **self.stage_kwargs)
-        self.close(context, ctx, ctx.load(release.model, release.id), result)
+        self.close(context, ctx, release, result)
 
     def _diagnose(
         self,

@@ -19,7 +19,7 @@ class StageOperator(ReleaseOperator):
             self.before(release)
             ctx.begin(release, self.task_id)
             result = self.module.run(ctx, release, **self.stage_kwargs)
-            self.close(context, ctx, ctx.load(release.model, release.id), result)
+            self.close(context, ctx, release, result)
 
     def before(self, release: object) -> None:
         """Refuses to go on with a release that was ended meanwhile."""

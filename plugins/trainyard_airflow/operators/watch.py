@@ -35,7 +35,7 @@ class WatchOperator(ReleaseOperator):
             seen = WATCHERS[wanted.watcher](ctx.cluster, **wanted.arguments)
             if seen.done:
                 result = self.module.finish(ctx, release, seen.note, dict(seen.data), **self.stage_kwargs)
-                self.close(context, ctx, ctx.load(release.model, release.id), result)
+                self.close(context, ctx, release, result)
                 return
             self.log.info("%s", seen.note)
             self.defer(
@@ -61,4 +61,4 @@ class WatchOperator(ReleaseOperator):
         with self.guarded(context):
             ctx, release = self.open(context)
             result = self.module.finish(ctx, release, event["note"], event["data"], **self.stage_kwargs)
-            self.close(context, ctx, ctx.load(release.model, release.id), result)
+            self.close(context, ctx, release, result)
