@@ -85,6 +85,21 @@ class Airflow:
         """Marks a run as failed: its teardowns (roll back, record) still run."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+        """A task's log as text, error details included."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        answer = self._call("GET", path, params={"full_content": "true"})
+        lines = answer.get("content") or []
+        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+
+    def page(self, path: str) -> str:
+        """A page of the UI's server (our plugin's), with this session's credentials. Raises ApiError."""
+        self._call("GET", "/api/v2/version")
+        answer = self._send("GET", path)
+        if answer.status_code >= 400:
+            raise ApiError(answer.status_code, _detail(answer))
+        return answer.text
+
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 

@@ -62,17 +62,17 @@ def run(stack: Stack, console: Console) -> int:
     for dag in (DAG_ID, "model_refresh"):
         airflow.wait_for_dag(dag, 60)
     with tempfile.TemporaryDirectory() as scratch:
-        first = _first(airflow, console, story, stack, Path(scratch))
-        second = _second(airflow, console, story, stack, Path(scratch), first)
-        _again(airflow, console, story, second)
-        _third(airflow, console, story, stack, Path(scratch), second)
+        one = first(airflow, console, story, stack, Path(scratch))
+        two = second(airflow, console, story, stack, Path(scratch), one)
+        again(airflow, console, story, two)
+        third(airflow, console, story, stack, Path(scratch), two)
     _summary(airflow, console, story, stack, time.monotonic() - begun)
     return 0 if story.good else 1
 
 
-def _first(airflow: Airflow, console: Console, story: Story, stack: Stack, scratch: Path) -> Ended:
+def first(airflow: Airflow, console: Console, story: Story, stack: Stack, scratch: Path) -> Ended:
     console.rule("1. A first revision, asked for over Airflow's REST API")
-    revision = _publish(stack, scratch, "main")
+    revision = publish(stack, scratch, "main")
     stable = records.channel(MODEL).stable
     wanted = releasing.pin(releasing.request_of(MODEL, None, [], ""))
     run_id, _ = releasing.trigger(airflow, wanted, console)
@@ -84,11 +84,11 @@ def _first(airflow: Airflow, console: Console, story: Story, stack: Stack, scrat
     return ended
 
 
-def _second(
+def second(
     airflow: Airflow, console: Console, story: Story, stack: Stack, scratch: Path, before: Ended
 ) -> Ended:
     console.rule("2. A new revision, found by the schedule (model_refresh), while a client streams")
-    revision = _publish(stack, scratch, "main")
+    revision = publish(stack, scratch, "main")
     with Streamer(f"{Settings().gateway_url}/{MODEL}", MODEL) as client:
         run_id = _refresh(airflow, revision)
         ended = releasing.watch(airflow, run_id, console, f"{MODEL} @ {revision[:12]}")
@@ -107,7 +107,7 @@ def _second(
     return ended
 
 
-def _again(airflow: Airflow, console: Console, story: Story, stable: Ended) -> None:
+def again(airflow: Airflow, console: Console, story: Story, stable: Ended) -> None:
     console.rule("3. The same release, asked for again")
     record = stable.record or {}
     conf = {"release": MODEL, "revision": (record.get("plan") or {}).get("revision")}
@@ -121,11 +121,11 @@ def _again(airflow: Airflow, console: Console, story: Story, stable: Ended) -> N
     )
 
 
-def _third(
+def third(
     airflow: Airflow, console: Console, story: Story, stack: Stack, scratch: Path, stable: Ended
 ) -> None:
     console.rule("4. A revision whose server is slower, by `trainyard release`")
-    revision = _publish(stack, scratch, "slower")
+    revision = publish(stack, scratch, "slower")
     good = (stable.record or {}).get("id", "")
     pods = _pods(good)
     # A knob of the local shims, carried by an annotation; on EKS nobody reads it.
@@ -145,7 +145,7 @@ def _third(
         bool(reasons), f"the report says what and by how much: {reasons[0] if reasons else 'nothing'}"
     )
     story.expect(
-        _weights() == {good: 100} and _pods(good) == pods != {},
+        weights() == {good: 100} and _pods(good) == pods != {},
         f"stable is untouched: {good} has all traffic, the same pods, no restart",
     )
     story.expect(not _pods(newest.id), "the slower one's pods are gone")
@@ -167,7 +167,7 @@ def _refresh(airflow: Airflow, revision: str) -> str:
     )
 
 
-def _publish(stack: Stack, scratch: Path, branch: str) -> str:
+def publish(stack: Stack, scratch: Path, branch: str) -> str:
     """Makes a checkpoint (same config, new weights) and publishes it on the local Hub. Returns its commit
     SHA."""
     hub = stack.home / "hub"
@@ -189,20 +189,22 @@ def _state(ended: Ended) -> str:
     return str((ended.record or {}).get("state"))
 
 
-def _cluster() -> Cluster:
+def connect_cluster() -> Cluster:
     from kubernetes import config
 
     extra = json.loads(os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"])["extra"]
     return Cluster(config.new_client_from_config(extra["kube_config_path"]))
 
 
-def _weights() -> dict[str, int]:
-    return weights_of(_cluster().find("HTTPRoute", MODEL, Settings().serving_namespace))
+def weights(model: str = MODEL) -> dict[str, int]:
+    return weights_of(connect_cluster().find("HTTPRoute", model, Settings().serving_namespace))
 
 
 def _pods(release: str) -> dict[str, int]:
     """Restarts by pod uid."""
-    found = _cluster().list("Pod", Settings().serving_namespace, labels=f"trainyard.dev/release={release}")
+    found = connect_cluster().list(
+        "Pod", Settings().serving_namespace, labels=f"trainyard.dev/release={release}"
+    )
     return {
         pod["metadata"]["uid"]: sum(
             item.get("restartCount", 0) for item in pod["status"].get("containerStatuses") or []

@@ -8,7 +8,7 @@ from trainyard.stages.context import Context, Done, Skip, Watch
 
 
 def watch(ctx: Context, release: Release) -> Watch | Skip:
-    return node_watch(ctx, release, ctx.settings.serving_namespace, "server")
+    return node_watch(ctx, release, ctx.settings.serving_namespace, "server", f"{release.id}-")
 
 
 def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:

@@ -9,14 +9,14 @@ from trainyard.stages.context import Context, Done, Skip, Watch
 def watch(ctx: Context, release: Release) -> Watch | Skip:
     if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
         return Skip("nothing is compiled, so no node is needed")
-    return node_watch(ctx, release, ctx.settings.jobs_namespace, "compile")
+    return node_watch(ctx, release, ctx.settings.jobs_namespace, "compile", f"compile-{release.id}-")
 
 
 def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:
     return Done(note, data)
 
 
-def node_watch(ctx: Context, release: Release, namespace: str, component: str) -> Watch:
+def node_watch(ctx: Context, release: Release, namespace: str, component: str, pods_named: str) -> Watch:
     return Watch(
         "node_ready",
         {
@@ -24,6 +24,7 @@ def node_watch(ctx: Context, release: Release, namespace: str, component: str) -
             "labels": f"trainyard.dev/release={release.id},app.kubernetes.io/component={component}",
             "chips": release.plan.chips,
             "nodepool": release.spec.hardware.nodepool,
+            "pods_named": pods_named,
         },
         ctx.settings.capacity_wait_minutes * 60,
         "NoCapacity",

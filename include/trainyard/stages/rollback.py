@@ -40,6 +40,12 @@ def run(ctx: Context, release: Release) -> Done | Skip:
     logs = _keep_logs(ctx, release)
     if logs:
         done.append(f"{logs} log(s) kept in S3")
+    for pod in ctx.cluster.list(
+        "Pod", ctx.settings.jobs_namespace, labels=f"trainyard.dev/release={release.id}"
+    ):
+        # A job whose task was stopped by a person, or lost, would hold its node for nobody.
+        ctx.cluster.delete("Pod", pod["metadata"]["name"], ctx.settings.jobs_namespace)
+        done.append(f"job pod {pod['metadata']['name']} was removed")
     removed = [kind for kind in ("Deployment", "Service") if ctx.cluster.delete(kind, release.id, namespace)]
     if removed:
         done.append("the canary was removed")

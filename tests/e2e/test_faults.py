@@ -1,0 +1,131 @@
+"""What goes wrong on the way ends in a typed error with the last words, the lease is free, nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.e2e.yard import Yard
+from trainyard.release import Release
+from trainyard_cli import demo
+
+pytestmark = pytest.mark.e2e
+
+KNOBS = "local.trainyard.dev/faults"
+
+
+@pytest.fixture(scope="module")
+def runs(yard: Yard) -> dict[str, str]:
+    """All faulty releases, started together: each is a model of its own."""
+    yard.publish(yard.stack, yard.stack.home / "scratch", "main")
+    knob = {KNOBS: json.dumps({"compile_exit": 70})}
+    return {
+        "bad-compiler": yard.ask("bad-compiler", compile__annotations=knob),
+        "bad-image": yard.ask("bad-image", image="registry.example.com/no/such-image:1"),
+        "bad-memory": yard.ask(
+            "bad-memory", compile__memory="256Mi", compile__annotations={KNOBS: json.dumps({"oom_mib": 600})}
+        ),
+        "bad-place": yard.ask("bad-place", hardware={"instance_type": "trn1.2xlarge", "tensor_parallel": 2}),
+        "bad-server": yard.ask(
+            "bad-server", serving__annotations={KNOBS: json.dumps({"crash_on_start": "the devices are gone"})}
+        ),
+    }
+
+
+def failed(yard: Yard, runs: dict[str, str], model: str) -> Release:
+    release = yard.follow(runs[model])
+    assert release.failure is not None, release.stages
+    assert yard.is_free(model)
+    assert not yard.cluster.list("Pod", labels=f"trainyard.dev/model={model}")
+    assert yard.cluster.find("Deployment", release.id, "trainyard-serving") is None
+    assert yard.cluster.find("HTTPRoute", model, "trainyard-serving") is None
+    return release
+
+
+def test_a_compiler_that_fails_is_told_with_its_last_log_lines(yard: Yard, runs: dict[str, str]) -> None:
+    release = failed(yard, runs, "bad-compiler")
+    assert release.failure is not None
+    assert (release.state, release.failure.stage, release.failure.error) == (
+        "failed",
+        "compile",
+        "CompilerFailed",
+    )
+    assert "  | " in release.failure.message
+
+
+def test_an_image_that_does_not_exist_is_named(yard: Yard, runs: dict[str, str]) -> None:
+    release = failed(yard, runs, "bad-image")
+    assert release.failure is not None
+    assert release.failure.error == "ImageUnavailable"
+    assert "registry.example.com/no/such-image:1" in release.failure.message
+
+
+def test_a_pod_that_outgrows_its_memory_is_told_to_get_more(yard: Yard, runs: dict[str, str]) -> None:
+    release = failed(yard, runs, "bad-memory")
+    assert release.failure is not None
+    assert release.failure.error == "OutOfMemory"
+    assert "256Mi" in release.failure.message
+    assert "compile.memory" in release.failure.message
+
+
+def test_a_pod_that_no_node_can_take_is_not_waited_for(yard: Yard, runs: dict[str, str]) -> None:
+    release = failed(yard, runs, "bad-place")
+    assert release.failure is not None
+    assert release.failure.error == "Unschedulable"
+    assert "neuron-trn2" in release.failure.message
+
+
+def test_a_canary_that_keeps_dying_is_rolled_back_with_its_words_and_logs(
+    yard: Yard, runs: dict[str, str]
+) -> None:
+    release = failed(yard, runs, "bad-server")
+    assert release.failure is not None
+    assert (release.state, release.failure.error) == ("rolled_back", "CanaryNotReady")
+    assert "the devices are gone" in release.failure.message
+
+
+def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard) -> None:
+    """The pod that was begun is the pod that ends, whatever of Airflow dies meanwhile."""
+    knob = {KNOBS: json.dumps({"compile_seconds": 45, "compile_exit": 70})}
+    run_id = yard.ask("survivor", compile__annotations=knob)
+    pod = yard.wait_for("the compile pod", 120, lambda: yard.pods("survivor", "compile"))[0]
+    uid = pod["metadata"]["uid"]
+    yard.wait_for("the deferral", 60, lambda: yard.task(run_id, "compile")["state"] == "deferred")
+
+    os.kill(yard.pid("airflow-triggerer"), signal.SIGKILL)
+    os.kill(yard.pid("airflow-scheduler"), signal.SIGKILL)
+
+    # Once it is back, a process of the task itself: it resumes now and then to read the log.
+    def kill_task() -> bool:
+        task = yard.task(run_id, "compile")
+        if task["state"] != "running" or not task.get("pid"):
+            return False
+        try:
+            os.kill(int(task["pid"]), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    yard.wait_for("a process of the task", 90, kill_task)
+    assert [item["metadata"]["uid"] for item in yard.pods("survivor", "compile")] == [uid]
+    release = yard.follow(run_id, 240)
+    assert release.failure is not None
+    # The one pod ran to its own end: the compiler's failure, told after 45 s, is what the run ended with.
+    assert (release.failure.stage, release.failure.error) == ("compile", "CompilerFailed")
+    assert yard.is_free("survivor")
+
+
+def test_a_release_that_a_person_stops_gives_everything_back(yard: Yard) -> None:
+    before = demo.weights(demo.MODEL)
+    knob = {KNOBS: json.dumps({"compile_seconds": 60})}
+    run_id = yard.ask("bad-compiler", compile__annotations=knob)
+    yard.wait_for("the compile pod", 120, lambda: yard.pods("bad-compiler", "compile"))
+    yard.wait_for("the deferral", 60, lambda: yard.task(run_id, "compile")["state"] == "deferred")
+    yard.airflow.stop("model_release", run_id)
+    yard.wait_for("the teardown", 90, lambda: yard.task(run_id, "record")["state"] == "success")
+    assert yard.is_free("bad-compiler")
+    yard.wait_for("the pod's end", 60, lambda: not yard.pods("bad-compiler", "compile"))
+    assert demo.weights(demo.MODEL) == before
