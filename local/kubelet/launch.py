@@ -83,6 +83,7 @@ def _base_environment(context: PodContext, folder: Path, image: Image, paths: Pa
         "LANG": "C.UTF-8",
         "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
         "LOCAL_POD_IP": context.ip,
+        "LOCAL_IMAGE": image.name,
         orphans.MARKER: orphans.stack_id(root),
         orphans.ROOT: str(root),
     }

@@ -12,6 +12,9 @@ from trainyard_airflow.seams import service_models
 
 # Names and no import statements: those would look unused, and be tidied away.
 MODULES = (
+    "airflow.sdk.definitions.timetables.interval",
+    "airflow.sdk.definitions.timetables.trigger",
+    "airflow.timetables.base",
     "airflow.providers.amazon.aws.hooks.base_aws",
     "airflow.providers.cncf.kubernetes.hooks.kubernetes",
     "kubernetes.stream",
@@ -23,7 +26,10 @@ MODULES = (
     "trainyard.stages.plan",
     "trainyard.stages.publish",
     "trainyard.stages.step",
+    "trainyard_airflow.operators.plan",
     "trainyard_airflow.operators.pod",
+    "trainyard_airflow.operators.record",
+    "trainyard_airflow.operators.watch",
     "trainyard_airflow.triggers.cluster",
 )
 

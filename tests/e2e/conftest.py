@@ -1,7 +1,7 @@
 """One real stack for all end-to-end tests: real Airflow, scheduler to triggerer, and the local cluster.
 
-With TRAINYARD_KUBECONFIG set the same tests run against that control plane. TRAINYARD_E2E_HOME names a stack that
-is up already and stays up (for work on the tests themselves).
+With TRAINYARD_KUBECONFIG set the same tests run against that control plane. TRAINYARD_E2E_HOME names a stack
+that is up already and stays up (for work on the tests themselves).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from trainyard_cli.stack import stack
 
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped entry, and copies of it for the faults: a model each, so that they need not wait for each other."""
+    """The shipped entry, and copies of it for the faults: a model each, so that they need not wait for each
+    other."""
     folder = tmp_path_factory.mktemp("releases")
     entry = yaml.safe_load((REPOSITORY / "include/releases/tiny-llama.yaml").read_text())
     for name in (MODEL, *FAULTY):

@@ -1,4 +1,5 @@
-"""What goes wrong on the way ends in a typed error with the last words, the lease is free, nothing is left behind."""
+"""What goes wrong on the way ends in a typed error with the last words, the lease is free, nothing is left
+behind."""
 
 from __future__ import annotations
 

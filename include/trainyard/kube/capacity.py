@@ -93,14 +93,19 @@ def assess(
             )
         elif left < chips:
             passing.append(f"NodePool {name} has {left} of {limit} chips left, {chips} are needed.")
-    for event in events:
-        if event.get("reason") != "InsufficientCapacityError":
-            continue
-        age = (now - _time(event)).total_seconds()
+    lacking = [event for event in events if lacks_capacity(event, name)]
+    if lacking:
+        newest = max(lacking, key=time_of)
+        age = (now - time_of(newest)).total_seconds()
         if age < RECENT_SECONDS:
-            passing.append(f"EC2 had no capacity {age:.0f} s ago: {event.get('message')}")
-            break
+            passing.append(f"EC2 had no capacity {max(age, 0):.0f} s ago: {newest.get('message')}")
     return Capacity(tuple(permanent), tuple(passing), tuple(notes))
+
+
+def lacks_capacity(event: Object, nodepool: str) -> bool:
+    """Whether EC2 had no instance for a NodeClaim of this pool: they are named `<pool>-<random>`."""
+    name = str((event.get("involvedObject") or {}).get("name") or "")
+    return event.get("reason") == "InsufficientCapacityError" and name.rpartition("-")[0] == nodepool
 
 
 def progress(claim: Object | None, node: Object | None, chips: int) -> Progress:
@@ -131,7 +136,7 @@ _WAITS = {
 
 
 def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -> int:
-    """The most chips that one running node of the pool has free."""
+    """The most chips that one node of the pool has free; one that is going away has none to give."""
     used: dict[str, int] = {}
     for pod in pods:
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
@@ -145,6 +150,8 @@ def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -
             - used.get(node["metadata"]["name"], 0)
             for node in nodes
             if (node["metadata"].get("labels") or {}).get("karpenter.sh/nodepool") == nodepool
+            and not node["metadata"].get("deletionTimestamp")
+            and not (node.get("spec") or {}).get("unschedulable")
         ),
         default=0,
     )
@@ -163,6 +170,6 @@ def pod_chips(pod: Object) -> int:
     return max(sum(of(spec.get("containers") or [])), *of(spec.get("initContainers") or []), 0)
 
 
-def _time(event: Object) -> datetime:
+def time_of(event: Object) -> datetime:
     text: Any = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
     return datetime.fromisoformat(str(text).replace("Z", "+00:00"))

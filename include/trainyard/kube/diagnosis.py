@@ -13,6 +13,7 @@ from trainyard.errors import (
     PermanentError,
     PodFailed,
     TrainyardError,
+    TransientError,
     Unschedulable,
 )
 from trainyard.kube.cluster import Object
@@ -20,6 +21,7 @@ from trainyard.kube.cluster import Object
 _BAD_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 # A registry that is busy or away will come back; a name that does not exist will not.
 _PASSING_PULL = ("429", "toomanyrequests", "503", "502", "500", "timeout", "i/o", "connection")
+_DISRUPTIONS = ("Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
 _STARTED_BADLY = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -88,6 +90,9 @@ def ended(pod: Object, log: str = "") -> TrainyardError | None:
     """
     status = pod.get("status") or {}
     tail = tuple(log.splitlines()[-15:])
+    disrupted = _disruption(pod)
+    if disrupted:
+        return TransientError(f"{where(pod)} was taken off its node: {disrupted} A new pod may end well.")
     for item in statuses(pod):
         dead = (item.get("state") or {}).get("terminated") or {}
         if not dead or dead.get("exitCode") == 0:
@@ -105,6 +110,8 @@ def ended(pod: Object, log: str = "") -> TrainyardError | None:
         told = job_error(dead.get("message"), tail)
         if told is not None:
             return told
+        if status.get("reason") == "DeadlineExceeded":
+            break  # the kubelet killed it: its exit code tells nothing
         return PodFailed(
             f"{where(pod)}: container {item['name']} ended with exit code {code} ({reason}).",
             reason=reason,
@@ -113,17 +120,27 @@ def ended(pod: Object, log: str = "") -> TrainyardError | None:
         )
     if status.get("phase") == "Failed":
         reason = status.get("reason") or "Failed"
-        remedy = {
-            "DeadlineExceeded": "It ran longer than its deadline: raise the deadline in the spec, or see "
-            "the log.",
-            "Evicted": "The node gave it up.",
-        }.get(reason, "")
+        late = reason == "DeadlineExceeded"
+        remedy = "It ran longer than its deadline: raise the deadline in the spec, or see the log." if late else ""
         return PodFailed(
             f"{where(pod)} failed: {reason}: {status.get('message') or ''}. {remedy}".strip(),
             reason=reason,
             log=tail,
         )
     return None
+
+
+def _disruption(pod: Object) -> str:
+    """Why a failed pod is not to blame: the node went, or gave it up; empty where that is not so."""
+    status = pod.get("status") or {}
+    if status.get("phase") != "Failed":
+        return ""
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            return f"{condition.get('reason')}: {condition.get('message') or ''}"
+    if status.get("reason") in _DISRUPTIONS:
+        return f"{status['reason']}: {status.get('message') or ''}"
+    return ""
 
 
 def crash_looping(pod: Object) -> Object | None:

@@ -48,14 +48,18 @@ def capacity_free(cluster: Cluster, *, nodepool: str, chips: int) -> Look:
     return Look(True, f"NodePool {nodepool} and its EC2NodeClass are ready; {notes}")
 
 
-def node_ready(cluster: Cluster, *, namespace: str, labels: str, chips: int, nodepool: str) -> Look:
+def node_ready(
+    cluster: Cluster, *, namespace: str, labels: str, chips: int, nodepool: str, pods_named: str = ""
+) -> Look:
     """Follows the node of a Neuron pod from NodeClaim to allocatable devices, beside the pod itself.
 
+    pods_named: what the pod's name begins with; tells one that came and went from one that is yet to come.
     Raises Unschedulable where no NodePool can ever serve it.
     """
     pods = cluster.list("Pod", namespace, labels=labels)
     if not pods:
-        return Look(False, "waiting for the pod to be created")
+        gone = _was_scheduled(cluster, namespace, pods_named)
+        return Look(True, gone) if gone else Look(False, "waiting for the pod to be created")
     pod = max(pods, key=lambda item: item["metadata"]["creationTimestamp"])
     name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
     host = (pod.get("spec") or {}).get("nodeName")
@@ -73,7 +77,7 @@ def node_ready(cluster: Cluster, *, namespace: str, labels: str, chips: int, nod
         if not claim["metadata"].get("deletionTimestamp")
     ]
     if not claims:
-        lack = _lack(cluster, pod)
+        lack = _lack(cluster, pod, nodepool)
         if lack:
             return Look(False, f"EC2 has no capacity for the node, Karpenter keeps trying: {lack}")
         said = diagnosis.unschedulable(pod, events)
@@ -87,16 +91,28 @@ def node_ready(cluster: Cluster, *, namespace: str, labels: str, chips: int, nod
     return Look(False, f"NodeClaim {claim['metadata']['name']}: {seen.stage}; waiting for {seen.waiting_for}")
 
 
-def _lack(cluster: Cluster, pod: Object) -> str:
-    """What EC2 said of this pod's node. Karpenter deletes a NodeClaim that found no capacity: only the event
-    tells."""
-    since = pod["metadata"]["creationTimestamp"]
+def _was_scheduled(cluster: Cluster, namespace: str, prefix: str) -> str:
+    """What the scheduler said of a pod that is gone already: a short one may live between two looks."""
+    if not prefix:
+        return ""
     said = [
         str(event.get("message"))
-        for event in cluster.list("Event", fields="reason=InsufficientCapacityError")
-        if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) >= since
+        for event in cluster.list("Event", namespace, fields="reason=Scheduled")
+        if str(event["involvedObject"].get("name") or "").startswith(prefix)
     ]
-    return said[-1] if said else ""
+    return f"the pod has come and gone: {said[-1]}" if said else ""
+
+
+def _lack(cluster: Cluster, pod: Object, nodepool: str) -> str:
+    """What EC2 said of this pod's node. Karpenter deletes a NodeClaim that found no capacity: only the event
+    tells."""
+    since = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    said = [
+        event
+        for event in cluster.list("Event", fields="reason=InsufficientCapacityError")
+        if capacity.lacks_capacity(event, nodepool) and capacity.time_of(event) >= since
+    ]
+    return str(max(said, key=capacity.time_of).get("message")) if said else ""
 
 
 def _node_data(cluster: Cluster, host: str | None) -> dict[str, Any]:

@@ -81,10 +81,14 @@ class Optimum:
             "sequence_length": build.sequence_length,
             "target": target,
         }
+        found = {key: config.get(key) for key in (*wanted, "neuronxcc_version")}
+        wanted["neuronxcc_version"] = self.versions.compiler
+        # The compiler adds its build (2.21.33363.0+82129205), which its release already fixes.
+        found_version = str(found["neuronxcc_version"]).partition("+")[0]
         return [
-            f"neuron_config.json says {key} = {config.get(key)!r}, planned was {value!r}"
+            f"neuron_config.json says {key} = {found[key]!r}, planned was {value!r}"
             for key, value in wanted.items()
-            if config.get(key) != value
+            if (found_version if key == "neuronxcc_version" else found[key]) != value
         ]
 
     def recompiled(self, log: str) -> str | None:
