@@ -1,4 +1,5 @@
-"""plan, without a cluster: every rule with field, value, reason and way out; what a fingerprint is made of."""
+"""plan, without a cluster: every rule with field, value, reason, way out; what a fingerprint is made of."""
+of."""
 
 from __future__ import annotations
 
