@@ -87,7 +87,8 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 def _loosened(node: Any) -> Any:
     if isinstance(node, dict):
         return {
-            key: _loosened(value)
+            # A list is replaced as a whole, so what is in it is complete.
+            key: value if key == "items" else _loosened(value)
             for key, value in node.items()
             if key not in ("required", "default", "title")
         } | ({} if "properties" not in node else {"properties": _loosened_properties(node["properties"])})

@@ -100,3 +100,11 @@ def parse_release(document: dict[str, Any]) -> Release:
 def now() -> str:
     """UTC, in ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def reason(failure: dict[str, Any]) -> str:
+    """Why a release ended as it did, in one sentence: the first line of its failure."""
+    if not failure:
+        return "the run was stopped."
+    first = str(failure["message"]).strip().split("\n")[0][:300]
+    return f"{failure['error']} in {failure['stage']}: {first}"

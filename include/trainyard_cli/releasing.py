@@ -37,6 +37,10 @@ def parse_sets(values: list[str]) -> dict[str, Any]:
         node = out
         for key in keys[:-1]:
             node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise Refused(
+                    Problem("--set", value, f"{key} was given a value before", "Leave one of the two out.")
+                )
         node[keys[-1]] = _value(text)
     return out
 
@@ -92,9 +96,11 @@ def _value(text: str) -> Any:
         # An annotation's value is text, though it looks like JSON.
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
         return text
+    # What else YAML knows (dates, say) JSON does not: a revision may look like one.
+    return found if found is None or isinstance(found, str | bool | int | float) else text
 
 
 def dumps(value: Any) -> str:

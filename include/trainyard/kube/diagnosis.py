@@ -121,7 +121,9 @@ def ended(pod: Object, log: str = "") -> TrainyardError | None:
     if status.get("phase") == "Failed":
         reason = status.get("reason") or "Failed"
         late = reason == "DeadlineExceeded"
-        remedy = "It ran longer than its deadline: raise the deadline in the spec, or see the log." if late else ""
+        remedy = (
+            "It ran longer than its deadline: raise the deadline in the spec, or see the log." if late else ""
+        )
         return PodFailed(
             f"{where(pod)} failed: {reason}: {status.get('message') or ''}. {remedy}".strip(),
             reason=reason,

@@ -130,7 +130,7 @@ def from_record(
         "Engine": plan.get("engine"),
         "Image": plan.get("image"),
         "Neuron chips": plan.get("chips"),
-        "Instance": plan.get("instance") or (plan.get("fingerprint_inputs") or {}).get("instance"),
+        "Instance": ((record.get("spec") or {}).get("hardware") or {}).get("instance_type"),
         "Previous release": record.get("previous"),
         "Asked for by": record.get("request"),
         "DAG run": record.get("run"),
@@ -150,7 +150,11 @@ def from_record(
                 "facts": {key: value for key, value in facts.items() if value not in (None, "")},
                 "links": record.get("links"),
             },
-            "timeline": [{"name": name, **stage} for name, stage in (record.get("stages") or {}).items()],
+            # The ledger keeps keys in order of the alphabet; people read a pipeline in order of time.
+            "timeline": sorted(
+                ({"name": name, **stage} for name, stage in (record.get("stages") or {}).items()),
+                key=lambda stage: (str(stage.get("started_at") or ""), str(stage.get("finished_at") or "")),
+            ),
             "weights": record.get("weights"),
             "phases": [
                 {

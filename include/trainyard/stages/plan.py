@@ -206,7 +206,7 @@ def _record(
         created_at=existing.created_at if existing else now(),
         updated_at=now(),
         previous=stable if stable != release_id else None,
-        links={"dag_run": f"{ctx.settings.airflow_url}/dags/model_release/runs/{run_id}"},
+        links={"DAG run": f"{ctx.settings.airflow_url}/dags/model_release/runs/{run_id}"},
     )
     summary = StageRecord(state="done", started_at=started, finished_at=now(), note=_summary(release))
     release = release.model_copy(update={"stages": {"plan": summary}})
@@ -224,7 +224,7 @@ def _summary(release: Release) -> str:
     return (
         f"{release.id}: {spec.model.repo}@{plan.revision[:12]} on {spec.engine}, {plan.chips} chip(s) of "
         f"{spec.hardware.instance_type}, TP {spec.hardware.tensor_parallel}; a core holds "
-        f"{memory['weights'] / 1e9:.2f} GB of weights + {memory['kv_cache'] / 1e9:.2f} GB of KV cache of "
+        f"{_size(memory['weights'])} of weights + {_size(memory['kv_cache'])} of KV cache of "
         f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}. {plan.abort_plan}"
     )
 
@@ -242,6 +242,10 @@ def _check_storable(inputs: dict[str, Any]) -> None:
                 "Correct the model's config.json on the Hub.",
             )
         ) from None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"
 
 
 def _canonical(value: Any) -> bytes:

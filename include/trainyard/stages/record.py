@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainyard.errors import LeaseLost
-from trainyard.release import Release, now
+from trainyard.release import Release, now, reason
 from trainyard.report.text import render_text
 from trainyard.stages.context import Context, Done
 from trainyard.stages.reporting import report_key, write_report
@@ -16,7 +16,7 @@ def run(ctx: Context, release: Release) -> Done:
     """Closes the record, writes the report, gives the lease back. Raises StoreUnavailable (retried)."""
     note = release.outcome
     try:
-        release = ctx.change(release, _closing(release))
+        release = ctx.change(release, _closing(_url(ctx, release)))
     except LeaseLost as error:
         # Somebody newer looks after the model. The report still tells how this release went.
         note = f"{note} {error}"
@@ -29,7 +29,12 @@ def run(ctx: Context, release: Release) -> Done:
     )
 
 
-def _closing(release: Release) -> Any:
+def _url(ctx: Context, release: Release) -> str:
+    """Where Airflow shows the report, behind its login."""
+    return f"{ctx.settings.airflow_url}/trainyard/releases/{release.model}/{release.id}/report"
+
+
+def _closing(url: str) -> Any:
     def change(document: dict[str, Any]) -> None:
         for name, stage in document["stages"].items():
             if stage["state"] == "running" and name != "record":
@@ -39,8 +44,7 @@ def _closing(release: Release) -> Any:
                 )
         if document["state"] == "running":
             failure = document["failure"] or {}
-            why = f"{failure['error']} in {failure['stage']}" if failure else "the run was stopped"
-            document["state"], document["outcome"] = "failed", f"Failed {now()}: {why}."
-        document["links"]["report"] = report_key(release)
+            document["state"], document["outcome"] = "failed", f"Failed {now()}: {reason(failure)}"
+        document["links"]["Report"] = url
 
     return change

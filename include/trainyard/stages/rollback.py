@@ -4,7 +4,7 @@ lives."""
 from __future__ import annotations
 
 from trainyard.kube.traffic import weights_of
-from trainyard.release import Release, now
+from trainyard.release import Release, now, reason
 from trainyard.rollout.shifts import restored
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.stages.promote import relabel, shift
@@ -51,8 +51,8 @@ def run(ctx: Context, release: Release) -> Done | Skip:
         done.append("the canary was removed")
     deployed = bool(removed) or had_traffic > 0
     state = "rolled_back" if deployed or "canary" in release.stages else "failed"
-    why = f"{release.failure.error} in {release.failure.stage}" if release.failure else "the run was stopped"
-    _close(ctx, release, state, f"{state.replace('_', ' ').capitalize()} {now()}: {why}.")
+    failure = release.failure.model_dump() if release.failure else {}
+    _close(ctx, release, state, f"{state.replace('_', ' ').capitalize()} {now()}: {reason(failure)}")
     return Done("; ".join(done) or "nothing had been deployed")
 
 
