@@ -1,5 +1,4 @@
 """plan, without a cluster: every rule with field, value, reason, way out; what a fingerprint is made of."""
-of."""
 
 from __future__ import annotations
 
