@@ -13,15 +13,12 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from tests.unit.docs import rows
 from trainyard import errors
 from trainyard.spec import parse_spec
 from trainyard_cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(Path(__file__).parent))
-
-import rows  # noqa: E402  beside this file, which is in no package
-
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
