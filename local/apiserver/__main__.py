@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -25,14 +26,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--listen", required=True, metavar="HOST:PORT", help="address to serve on; port 0 picks one"
     )
-    parser.add_argument("--token", required=True, help="bearer token that may do everything")
+    # Every user of a machine can read command lines, but not environments: the stack gives tokens by those.
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("APISERVER_TOKEN"),
+        help="bearer token that may do everything (default: APISERVER_TOKEN)",
+    )
     parser.add_argument("--crd", action="append", default=[], type=Path, metavar="FILE")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE")
-    parser.add_argument("--kubelet-token", default="", help="bearer token for the nodes' kubelets")
+    parser.add_argument(
+        "--kubelet-token",
+        default=os.environ.get("KUBELET_TOKEN", ""),
+        help="bearer token for the nodes' kubelets (default: KUBELET_TOKEN)",
+    )
     parser.add_argument("--history", type=int, default=HISTORY, help="changes kept per resource for watches")
     parser.add_argument("--verbose", action="store_true", help="log every request")
     arguments = parser.parse_args()
+    if not arguments.token:
+        parser.error("--token (or APISERVER_TOKEN) is required: without it nobody could do anything")
     if bool(arguments.tls_cert) != bool(arguments.tls_key):
         parser.error("--tls-cert and --tls-key go together: give both or neither")
     return arguments

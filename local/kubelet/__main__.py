@@ -38,7 +38,11 @@ def arguments() -> Namespace:
     parser.add_argument(
         "--listen", default="127.0.0.1:0", help="address and port of the kubelet API (0: any free port)"
     )
-    parser.add_argument("--kubelet-token", default="", help="bearer token that the API server presents")
+    parser.add_argument(
+        "--kubelet-token",
+        default=os.environ.get("KUBELET_TOKEN", ""),
+        help="bearer token that the API server presents (default: KUBELET_TOKEN)",
+    )
     parser.add_argument("--pod-cidr", default="127.64.0.0/12", help="range of the pods' addresses")
     parser.add_argument(
         "--pod-identity-env", type=Path, help="variables for pods whose service account has a role"

@@ -37,10 +37,6 @@ def control_plane(setting: Setting) -> tuple[Part, ...]:
                 "local.apiserver",
                 "--listen",
                 f"{HOST}:{port}",
-                "--token",
-                setting.secrets.api_token,
-                "--kubelet-token",
-                setting.secrets.kubelet_token,
                 "--tls-cert",
                 str(files.certificate),
                 "--tls-key",
@@ -52,6 +48,11 @@ def control_plane(setting: Setting) -> tuple[Part, ...]:
             ),
             needs=("certificates",),
             address=setting.api_server,
+            # Not as arguments: every user of the machine can read those.
+            environment={
+                "APISERVER_TOKEN": setting.secrets.api_token,
+                "KUBELET_TOKEN": setting.secrets.kubelet_token,
+            },
         ),
     )
 
@@ -76,8 +77,6 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
                 str(setting.home.root / "kubelet"),
                 "--listen",
                 f"{HOST}:{port}",
-                "--kubelet-token",
-                setting.secrets.kubelet_token,
                 "--pod-cidr",
                 setting.pod_cidr or POD_CIDR,
                 "--pod-identity-env",
@@ -87,6 +86,7 @@ def nodes(setting: Setting) -> tuple[Part, ...]:
             needs=("apiserver",),
             address=f"{HOST}:{port}",
             stop_seconds=20,  # it stops its pods
+            environment={"KUBELET_TOKEN": setting.secrets.kubelet_token},
         ),
         Service(
             "karpenter",
