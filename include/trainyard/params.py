@@ -48,6 +48,9 @@ def params_schema(releases_dir: Path) -> dict[str, dict[str, Any]]:
             "maxLength": 128,
         },
         "overrides": {
+            # Airflow checks the schema itself in every task: five times faster by this draft than by its
+            # successors.
+            "$schema": "http://json-schema.org/draft-07/schema#",
             "type": ["null", "object"],
             "title": "Overrides",
             "description": "Laid over the entry for this release only, as JSON. Same fields as the entry.",
