@@ -33,11 +33,11 @@ with DAG(
         return catalogue.names(Settings().releases_dir)
 
     @task(map_index_template="{{ name }}")
-    def look(name: str, ti: Any = None) -> dict[str, Any]:
+    def look(name: str) -> dict[str, Any]:
         """One entry: the release to ask for, or nothing (skipped)."""
         from trainyard_airflow.operators.refresh import look_for_revision
 
-        return look_for_revision(name, ti)
+        return look_for_revision(name)
 
     TriggerDagRunOperator.partial(
         task_id="release",

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, Param, chain
 
 from trainyard.params import params_schema
 from trainyard.settings import Settings
-from trainyard.spec import MAX_STEPS
+from trainyard.spec import MAX_EXTENSIONS, MAX_STEPS
 from trainyard_airflow.operators.plan import PlanOperator
 from trainyard_airflow.operators.pod import JobPodOperator
 from trainyard_airflow.operators.record import RecordOperator
@@ -50,10 +50,16 @@ with DAG(
     ready = WatchOperator(task_id="canary_ready", stage="ready")
     health = StageOperator(task_id="device_health", stage="health")
     warm_up = JobPodOperator(task_id="warm_up", stage="warmup")
-    load_test = JobPodOperator(task_id="load_test", stage="load")
+    # A try that measured too little is an extension; the stage says when it is enough (rollout.extensions).
+    load_test = JobPodOperator(task_id="load_test", stage="load", retries=MAX_EXTENSIONS + 2)
     judge = StageOperator(task_id="judge", stage="judgement")
     steps = [
-        JobPodOperator(task_id=f"step_{number}", stage="step", stage_kwargs={"number": number})
+        JobPodOperator(
+            task_id=f"step_{number}",
+            stage="step",
+            stage_kwargs={"number": number},
+            retries=MAX_EXTENSIONS + 2,
+        )
         for number in range(1, MAX_STEPS + 1)
     ]
     promote = StageOperator(task_id="promote", stage="promote")

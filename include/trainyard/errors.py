@@ -15,7 +15,7 @@ TrainyardError
 │   ├── CanaryNotReady        the deadline passed or the server cannot start
 │   ├── DeviceUnhealthy       Neuron hardware or runtime errors
 │   ├── VerdictFailed         measured, and worse than allowed
-│   └── Superseded            a newer request for the same model took over
+│   └── Undecided             measured as long as allowed, and still too little to judge
 └── TransientError            retry with back-off
     ├── LeaseHeld             another release of the model is running
     ├── NoCapacity            EC2 or the NodePool has nothing to give now
@@ -130,7 +130,7 @@ class VerdictFailed(PermanentError):
     pass
 
 
-class Superseded(PermanentError):
+class Undecided(PermanentError):
     pass
 
 

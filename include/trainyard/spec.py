@@ -16,6 +16,8 @@ from trainyard.errors import Problem, Refused
 # The DAG has one task for each step that a spec can have, so the number is fixed here. A test holds the
 # catalogue to it.
 MAX_STEPS = 4
+# A try of the task each, and Airflow wants to know how many tries there can be.
+MAX_EXTENSIONS = 5
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 # Deployments and Services are named after the model, and a Service's name begins with a letter (RFC 1035).
@@ -118,7 +120,7 @@ class Rollout(Part):
     objectives: Objectives = Objectives()
     steps: tuple[Step, ...] = Field((Step(weight=5), Step(weight=25), Step(weight=50)), max_length=MAX_STEPS)
     extensions: int = Field(
-        2, ge=0, le=10, description="How often a step is prolonged when it measured too little."
+        2, ge=0, le=MAX_EXTENSIONS, description="How often a step is prolonged when it measured too little."
     )
     smoke_prompts: tuple[str, ...] = Field(("Say hello.", "Count to three."), min_length=1, max_length=50)
 

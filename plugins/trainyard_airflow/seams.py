@@ -72,12 +72,11 @@ def hub_token(config: Settings) -> str | None:
         return None
 
 
-def context(ti: Any = None) -> Context:
-    """ti: the task instance, where one runs; it says whether another try is left."""
+def context() -> Context:
+    """All seams of a stage."""
     from trainyard.stages.context import Context
 
     config = settings()
-    last = ti is None or ti.max_tries is None or ti.try_number > ti.max_tries
 
     def make_hub() -> Any:
         from trainyard.hub import Hub
@@ -90,5 +89,4 @@ def context(ti: Any = None) -> Context:
         cluster=cluster(config.kubernetes_conn_id),
         make_hub=make_hub,
         log=logging.getLogger("airflow.task"),
-        last_try=last,
     )

@@ -85,6 +85,12 @@ class Cluster:
                 return out
             query["continue"] = more
 
+    def create(self, body: Object) -> Object:
+        """Raises Conflict where it exists."""
+        kind, meta = KINDS[body["kind"]], body["metadata"]
+        path = kind.path(meta.get("namespace"))
+        return self._call("POST", path, {"fieldManager": FIELD_MANAGER}, body, "application/json")
+
     def apply(self, body: Object, *, force: bool = True) -> Object:
         """Server-side apply as field manager `trainyard`: the same body twice changes nothing."""
         kind, meta = KINDS[body["kind"]], body["metadata"]
@@ -225,13 +231,19 @@ class Cluster:
 
 def guard_token(live: Object, token: int) -> None:
     """Refuses to change an object that a newer lease holder has changed already. Raises LeaseLost."""
-    written = int((live["metadata"].get("annotations") or {}).get("trainyard.dev/lease-token", "0"))
+    written = written_token(live)
     if written > token:
         raise LeaseLost(
             f"{live['kind']} {live['metadata']['name']} was last changed under lease token {written}, this "
             f"release "
             f"holds {token}: another release has taken over. Nothing was changed."
         )
+
+
+def written_token(live: Object) -> int:
+    """The lease token that an object was last changed under; 0 where nobody wrote one."""
+    text = str((live["metadata"].get("annotations") or {}).get("trainyard.dev/lease-token", ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def _retry_after(error: Any) -> float | None:

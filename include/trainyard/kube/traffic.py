@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainyard.errors import ClusterUnavailable, Conflict, PermanentError
-from trainyard.kube.cluster import Cluster, Object, guard_token
+from trainyard.kube.cluster import Cluster, Object, guard_token, written_token
 from trainyard.kube.servers import PORT
 
 _TRIES = 5
@@ -94,7 +94,8 @@ def set_weights(
 ) -> Object:
     """Moves the weights by compare-and-swap. Raises LeaseLost when a newer holder wrote the route.
 
-    The live route is read again before each try. Setting what is set already changes nothing.
+    The live route is read again before each try. Setting what is set already changes nothing but the token:
+    from then on, who holds an older one can change the route no more.
     """
     if weights and sum(weights.values()) != 100:
         raise PermanentError(f"weights must add up to 100, got {dict(weights)}")
@@ -102,9 +103,12 @@ def set_weights(
     for _ in range(_TRIES):
         live = cluster.find("HTTPRoute", model, namespace)
         if live is None:
-            return cluster.apply(wanted)
+            try:
+                return cluster.create(wanted)
+            except Conflict:
+                continue
         guard_token(live, token)
-        if weights_of(live) == dict(weights):
+        if weights_of(live) == dict(weights) and written_token(live) == token:
             return live
         change = {
             "metadata": {

@@ -13,3 +13,8 @@ def watch(ctx: Context, release: Release) -> Watch | Skip:
 
 def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:
     return Done(note, data)
+
+
+def give_up(ctx: Context, release: Release) -> None:
+    """Without a node there will be no server: taken away, so that `canary_ready` ends too."""
+    ctx.cluster.delete("Deployment", release.workload, ctx.settings.serving_namespace)

@@ -16,6 +16,14 @@ def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -
     return Done(note, data)
 
 
+def give_up(ctx: Context, release: Release) -> None:
+    """A compile pod that gets no node must not be waited for by the compile task either."""
+    labels = f"trainyard.dev/release={release.id},app.kubernetes.io/component=compile"
+    for pod in ctx.cluster.list("Pod", ctx.settings.jobs_namespace, labels=labels):
+        if not (pod.get("spec") or {}).get("nodeName"):
+            ctx.cluster.delete("Pod", pod["metadata"]["name"], ctx.settings.jobs_namespace)
+
+
 def node_watch(ctx: Context, release: Release, namespace: str, component: str, pods_named: str) -> Watch:
     return Watch(
         "node_ready",

@@ -60,7 +60,6 @@ class Context:
     make_hub: Callable[[], Hub]
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trainyard"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    last_try: bool = True
     # The versions that were read or written last: a change begins with them, and spares reading anew.
     _seen: dict[tuple[str, str], Versioned] = field(default_factory=dict, init=False, repr=False)
 
@@ -130,8 +129,9 @@ class Context:
         def change(document: dict[str, Any]) -> None:
             document["failure"] = document.get("failure") or failure
 
+        words = next(iter(str(error).splitlines()), "")[:300]
         try:
-            closed = self._close(release, stage, "failed", f"{name}: {str(error).splitlines()[0][:300]}", {})
+            closed = self._close(release, stage, "failed", f"{name}: {words}", {})
             self.change(closed, change)
         except LeaseLost as lost:
             self.log.warning("The failure was not recorded: %s", lost)

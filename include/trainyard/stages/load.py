@@ -6,7 +6,7 @@ from trainyard.errors import Inconclusive
 from trainyard.kube.cluster import Object
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.measure import judged, load_pod, measured
+from trainyard.stages.measure import judged, load_pod, may_extend, measured
 
 PHASE = "load"
 
@@ -16,9 +16,9 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
 
 
 def finish(ctx: Context, release: Release) -> Done:
-    """Too little to judge measures more, up to the task's retries; what is left then is judged as it is."""
+    """Too little to judge measures more, as often as the spec allows; what there is then is judged."""
     verdict = judged(ctx, release, PHASE)
-    if verdict.outcome in ("inconclusive", "infrastructure_fault") and not ctx.last_try:
+    if verdict.outcome in ("inconclusive", "infrastructure_fault") and may_extend(ctx, release, PHASE):
         raise Inconclusive(f"{verdict.summary}. Measuring on.")
     arms = measured(ctx, release, PHASE).summary["arms"]
     return Done(

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainyard.bench.samples import Sample, unpack
 from trainyard.bench.summary import summarize
-from trainyard.errors import CorruptArtifact, Inconclusive, VerdictFailed
+from trainyard.errors import CorruptArtifact, Inconclusive, Undecided, VerdictFailed
 from trainyard.kube.addresses import gateway_url, urls_of
 from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
@@ -133,6 +133,11 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
     return verdict
 
 
+def may_extend(ctx: Context, release: Release, phase: str) -> bool:
+    """Whether another part may be measured: the first one and the spec's extensions are not used up."""
+    return len(list(_summaries(ctx, release, phase))) <= release.spec.rollout.extensions
+
+
 def objectives_of(release: Release) -> Objectives:
     wanted = release.spec.rollout.objectives
     return Objectives(
@@ -145,14 +150,19 @@ def objectives_of(release: Release) -> Objectives:
     )
 
 
-def enforce(verdict: Verdict, phase: str) -> str:
-    """Only a pass goes on. Raises VerdictFailed, or Inconclusive (which measures more)."""
+def enforce(verdict: Verdict, phase: str, *, extend: bool = False) -> str:
+    """Only a pass goes on. Raises VerdictFailed; Inconclusive, which measures on; Undecided, which does not.
+
+    extend: whether the phase may still be prolonged.
+    """
     if verdict.outcome == "pass":
         return verdict.summary
     reasons = "\n".join(f"  - {reason}" for reason in verdict.reasons)
     if verdict.outcome == "fail":
         raise VerdictFailed(f"{phase} {verdict.summary}\n{reasons}")
-    raise Inconclusive(f"{phase} {verdict.summary}. Nothing was decided for or against the model.\n{reasons}")
+    if extend:
+        raise Inconclusive(f"{phase} {verdict.summary}. Measuring on.\n{reasons}")
+    raise Undecided(f"{phase} {verdict.summary}. Nothing was decided for or against the model.\n{reasons}")
 
 
 def _summaries(ctx: Context, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:

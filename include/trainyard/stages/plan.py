@@ -5,13 +5,14 @@ Nothing is spent before this stage is through: no pod, no node.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from trainyard import catalogue, hub_policy
-from trainyard.errors import LeaseHeld, NotFound, Problem, Refused
+from trainyard.errors import LeaseHeld, NotFound, Problem, Refused, TrainyardError
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
 from trainyard.neuron.models import graph_config, read_facts
@@ -52,12 +53,18 @@ def run(ctx: Context, request: Request, run_id: str) -> Planned:
         raise LeaseHeld(f"Release {release_id} is being made already, by DAG run {lease.run}.")
     before = ctx.leases.last(spec.name)
     lease = ctx.leases.acquire(spec.name, release_id, ctx.settings.lease_minutes * 60, run_id)
-    if before is not None and before.holder != release_id:
-        _supersede(ctx, spec.name, before.holder, release_id)
-    stable = ctx.channels.read(spec.name).stable
-    release = _record(ctx, spec, plan, request, release_id, run_id, lease.token, stable, existing)
-    # Who knows a run (a link in Airflow) finds its release by this.
-    ctx.objects.put(run_key(run_id), json.dumps({"model": spec.name, "release": release_id}).encode())
+    try:
+        if before is not None and before.holder != release_id:
+            _supersede(ctx, spec.name, before.holder, release_id)
+        stable = ctx.channels.read(spec.name).stable
+        release = _record(ctx, spec, plan, request, release_id, run_id, lease.token, stable, existing)
+        # Who knows a run (a link in Airflow) finds its release by this.
+        ctx.objects.put(run_key(run_id), json.dumps({"model": spec.name, "release": release_id}).encode())
+    except BaseException:
+        # A lease without a record would keep the model from everybody until it runs out.
+        with contextlib.suppress(TrainyardError):
+            ctx.leases.release(lease)
+        raise
     return Planned(release, _summary(release), release_id, spec.name)
 
 

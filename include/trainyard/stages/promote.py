@@ -24,6 +24,8 @@ def run(ctx: Context, release: Release) -> Done:
         relabel(ctx, release.previous, "previous")
 
     def promoted(document: dict[str, object]) -> None:
+        if document["state"] == "promoted":
+            return
         document["state"] = "promoted"
         document["outcome"] = f"Promoted {now()}" + (
             f" over {release.previous}." if release.previous else ", first release."

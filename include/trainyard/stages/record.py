@@ -20,9 +20,12 @@ def run(ctx: Context, release: Release) -> Done:
     except LeaseLost as error:
         # Somebody newer looks after the model. The report still tells how this release went.
         note = f"{note} {error}"
-    report = write_report(ctx, release)
-    ctx.log.info("%s", render_text(report))
-    ctx.leases.release(Lease(release.model, release.id, release.lease_token, 0.0, release.run))
+    try:
+        report = write_report(ctx, release)
+        ctx.log.info("%s", render_text(report))
+    finally:
+        # The record is closed: without its report, too, the next release need not wait.
+        ctx.leases.release(Lease(release.model, release.id, release.lease_token, 0.0, release.run))
     return Done(
         f"{release.state.replace('_', ' ')}: {note or release.outcome}",
         {"report": report_key(release), "state": release.state, "outcome": release.outcome},

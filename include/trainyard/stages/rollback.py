@@ -3,6 +3,7 @@ lives."""
 
 from __future__ import annotations
 
+from trainyard.kube.cluster import guard_token
 from trainyard.kube.traffic import weights_of
 from trainyard.release import Release, now, reason
 from trainyard.rollout.shifts import restored
@@ -30,6 +31,7 @@ def run(ctx: Context, release: Release) -> Done | Skip:
     live = weights_of(route)
     had_traffic = live.get(release.id, 0)
     if route is not None and stable is None:
+        guard_token(route, release.lease_token)
         ctx.cluster.delete("HTTPRoute", release.model, namespace)
         done.append("the route was taken away (there is no stable release)")
     elif route is not None and live != restored(stable):
@@ -58,7 +60,8 @@ def run(ctx: Context, release: Release) -> Done | Skip:
 
 def _close(ctx: Context, release: Release, state: str, outcome: str) -> None:
     def change(document: dict[str, object]) -> None:
-        document["state"], document["outcome"] = state, outcome
+        if document["state"] == "running":
+            document["state"], document["outcome"] = state, outcome
 
     ctx.change(release, change)
 

@@ -10,7 +10,7 @@ from trainyard.kube.traffic import accepted
 from trainyard.release import Release
 from trainyard.rollout.shifts import split
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.measure import enforce, judged, load_pod, measured
+from trainyard.stages.measure import enforce, judged, load_pod, may_extend, measured
 from trainyard.stages.promote import shift
 
 _ACCEPT_SECONDS = 30.0
@@ -38,14 +38,14 @@ def pod(ctx: Context, release: Release, number: int) -> Object | Skip:
 
 
 def finish(ctx: Context, release: Release, number: int) -> Done:
-    """Raises VerdictFailed, Inconclusive."""
+    """Raises VerdictFailed, Inconclusive (another part is measured), Undecided."""
     step, phase = release.spec.rollout.steps[number - 1], phase_of(number)
     seen = measured(ctx, release, phase).summary.get("split") or {}
     verdict = judged(ctx, release, phase, step.weight)
     _record_observed(ctx, release, seen)
     return Done(
         f"{step.weight} % of the traffic ({seen.get('canary')} of {seen.get('answered')} probes reached the "
-        f"canary): {enforce(verdict, f'Step {number}:')}",
+        f"canary): {enforce(verdict, f'Step {number}:', extend=may_extend(ctx, release, phase))}",
         {"outcome": verdict.outcome, "split": seen},
     )
 

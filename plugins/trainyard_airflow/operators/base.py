@@ -49,7 +49,7 @@ class ReleaseOperator(BaseOperator):
         from trainyard_airflow import seams
 
         # One set of clients a process; the record is read anew each time.
-        self._seams = self._seams or seams.context(context["ti"])
+        self._seams = self._seams or seams.context()
         where = context["ti"].xcom_pull(task_ids=PLAN)
         return self._seams, self._seams.load(where["model"], where["release"])
 

@@ -31,7 +31,7 @@ class PlanOperator(BaseOperator):
 
         try:
             request = parse_request(_filled(context["params"]))
-            planned = stage_module(self.stage).run(seams.context(context["ti"]), request, context["run_id"])
+            planned = stage_module(self.stage).run(seams.context(), request, context["run_id"])
         except LeaseHeld as error:
             self.wait(context, error)
             raise

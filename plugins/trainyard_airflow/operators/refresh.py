@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 log = logging.getLogger("airflow.task")
 
 
-def look_for_revision(name: str, ti: Any) -> dict[str, Any]:
+def look_for_revision(name: str) -> dict[str, Any]:
     """Keyword arguments of the run to trigger. Skips where nothing is new; fails where the entry is wrong."""
     from trainyard.errors import PermanentError
     from trainyard.stages import refresh
@@ -18,7 +18,7 @@ def look_for_revision(name: str, ti: Any) -> dict[str, Any]:
     from trainyard_airflow import seams
 
     try:
-        found = refresh.run(seams.context(ti), name)
+        found = refresh.run(seams.context(), name)
     except PermanentError as error:
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
     if isinstance(found, Skip):

@@ -57,8 +57,16 @@ class WatchOperator(ReleaseOperator):
         # A wait that is over is not begun again: the watcher has waited as long as the settings allow.
         with self.guarded(context, final=True):
             if event["status"] != "done":
+                self._give_up(context)
                 raise error_named(event["error"], event["message"])
         with self.guarded(context):
             ctx, release = self.open(context)
             result = self.module.finish(ctx, release, event["note"], event["data"], **self.stage_kwargs)
             self.close(context, ctx, release, result)
+
+    def _give_up(self, context: AirflowContext) -> None:
+        """Lets the stage take away what was waited for, so that nothing beside it waits on."""
+        give_up = getattr(self.module, "give_up", None)
+        if give_up is not None:
+            ctx, release = self.open(context)
+            give_up(ctx, release)
