@@ -24,8 +24,12 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Run:
+    """started, ended: ISO 8601, None where it has not yet."""
+
     run_id: str
     state: str
+    started: str | None = None
+    ended: str | None = None
 
 
 class Airflow:
@@ -47,7 +51,7 @@ class Airflow:
 
     def run(self, dag_id: str, run_id: str) -> Run:
         answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
-        return Run(answer["dag_run_id"], answer["state"])
+        return Run(answer["dag_run_id"], answer["state"], answer["start_date"], answer["end_date"])
 
     def runs(self, dag_id: str) -> list[Run]:
         """The newest first."""
