@@ -55,6 +55,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         "S3_ACCESS_KEY": ACCESS_KEY,
         "S3_SECRET_KEY": SECRET_KEY,
         "CLUSTER_TOKEN": "a-token",
+        "APISERVER_TOKEN": "a-token",
         "KUBELET_TOKEN": "another-token",
     }.items():
         monkeypatch.setenv(name, value)
@@ -74,11 +75,6 @@ def apiserver(place: Place) -> Iterator[str]:
         .replace("/opt/trainyard", str(ROOT))
         .replace("cluster:6443", server.removeprefix("https://").replace("localhost", "127.0.0.1"))
         for word in COMMAND
-    ]
-    words = [
-        "--token=a-token" if word.startswith("--token=") else word
-        for word in words
-        if not word.startswith("--kubelet-token=")
     ]
     process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT)
     trusted = ssl.create_default_context(cafile=place.target / "ca.crt")
