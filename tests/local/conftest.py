@@ -5,5 +5,17 @@ from __future__ import annotations
 from tests.support.cluster import cluster
 from tests.support.hub import hub, hub_process
 from tests.support.seaweed import bucket, s3_server
+from tests.support.world import bare_server, kube, revisions, space, world
 
-__all__ = ["bucket", "cluster", "hub", "hub_process", "s3_server"]
+__all__ = [
+    "bare_server",
+    "bucket",
+    "cluster",
+    "hub",
+    "hub_process",
+    "kube",
+    "revisions",
+    "s3_server",
+    "space",
+    "world",
+]
