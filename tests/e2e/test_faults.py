@@ -22,12 +22,16 @@ KNOBS = "local.trainyard.dev/faults"
 def runs(yard: Yard) -> dict[str, str]:
     """All faulty releases, started together: each is a model of its own."""
     yard.publish(yard.stack, yard.stack.home / "scratch", "main")
+    # Lengths of their own: what one model compiled would be found, and used, by another.
     knob = {KNOBS: json.dumps({"compile_exit": 70})}
     return {
-        "bad-compiler": yard.ask("bad-compiler", compile__annotations=knob),
+        "bad-compiler": yard.ask("bad-compiler", compile__annotations=knob, compile__sequence_length=960),
         "bad-image": yard.ask("bad-image", image="registry.example.com/no/such-image:1"),
         "bad-memory": yard.ask(
-            "bad-memory", compile__memory="256Mi", compile__annotations={KNOBS: json.dumps({"oom_mib": 600})}
+            "bad-memory",
+            compile__memory="256Mi",
+            compile__annotations={KNOBS: json.dumps({"oom_mib": 600})},
+            compile__sequence_length=928,
         ),
         "bad-place": yard.ask("bad-place", hardware={"instance_type": "trn1.2xlarge", "tensor_parallel": 2}),
         "bad-server": yard.ask(
@@ -91,7 +95,7 @@ def test_a_canary_that_keeps_dying_is_rolled_back_with_its_words_and_logs(
 def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard) -> None:
     """The pod that was begun is the pod that ends, whatever of Airflow dies meanwhile."""
     knob = {KNOBS: json.dumps({"compile_seconds": 45, "compile_exit": 70})}
-    run_id = yard.ask("survivor", compile__annotations=knob)
+    run_id = yard.ask("survivor", compile__annotations=knob, compile__sequence_length=896)
     pod = yard.wait_for("the compile pod", 120, lambda: yard.pods("survivor", "compile"))[0]
     uid = pod["metadata"]["uid"]
     yard.wait_for("the deferral", 60, lambda: yard.task(run_id, "compile")["state"] == "deferred")
@@ -122,7 +126,7 @@ def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard
 def test_a_release_that_a_person_stops_gives_everything_back(yard: Yard) -> None:
     before = demo.weights(demo.MODEL)
     knob = {KNOBS: json.dumps({"compile_seconds": 60})}
-    run_id = yard.ask("bad-compiler", compile__annotations=knob)
+    run_id = yard.ask("bad-compiler", compile__annotations=knob, compile__sequence_length=864)
     yard.wait_for("the compile pod", 120, lambda: yard.pods("bad-compiler", "compile"))
     yard.wait_for("the deferral", 60, lambda: yard.task(run_id, "compile")["state"] == "deferred")
     yard.airflow.stop("model_release", run_id)
