@@ -1,7 +1,6 @@
-"""Stages without Airflow: a real S3, a real local API server and a real local Hub, and hands to play the rest.
+"""Stages without Airflow: a real S3, a real local API server, a real local Hub, and hands to play the rest.
 
-No controllers run here, so a test decides what the cluster answers: `ready` says that servers are up, `endpoints`
-where they are.
+No controllers run here, so a test decides what the cluster answers.
 """
 
 from __future__ import annotations

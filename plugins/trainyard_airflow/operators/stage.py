@@ -37,8 +37,8 @@ class StageOperator(ReleaseOperator):
 class SettleOperator(StageOperator):
     """A stage that runs whatever happened before it (roll back, record): also for an ended release.
 
-    A release that lost its lease may not write into its record any more; what is left to do is done all the
-    same. So it is after `record` gave the lease back: the next release may have it before this task has ended.
+    A release that lost its lease may not write into its record any more; what is left to do is done all
+    the same. So it is after `record` gave the lease back: the next release may have it before this task ends.
     """
 
     def before(self, release: object) -> None:
