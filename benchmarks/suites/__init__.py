@@ -1,0 +1,1 @@
+"""The benchmarks: one file each, with a `BENCHMARK` in it."""
