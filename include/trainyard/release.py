@@ -73,7 +73,10 @@ class Release(Part):
     lease_token: int
     created_at: str
     updated_at: str
-    previous: str | None = Field(None, description="The release that was stable when this one began.")
+    previous: str | None = Field(None, description="The stable release that served when this one began.")
+    channel: str | None = Field(
+        None, description="What the channel named then; not served where the cluster had lost it."
+    )
     stages: dict[str, StageRecord] = Field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     verdicts: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -170,6 +170,8 @@ def _nothing_to_do(ctx: Context, existing: Release, run_id: str) -> str | None:
     if existing.state == "promoted":
         stable = ctx.channels.read(existing.model).stable
         if stable == existing.id:
+            if ctx.cluster.find("Deployment", stable, ctx.settings.serving_namespace) is None:
+                return None  # the cluster lost it: bring it back
             return f"Nothing to do: {existing.id} is stable already. {existing.outcome}"
         return (
             f"Nothing to do: {existing.id} was promoted before, and {stable} took over from it. "
@@ -195,11 +197,12 @@ def _record(
     stable: str | None,
     existing: Release | None,
 ) -> Release:
-    ready = 0
-    if stable:
-        live = ctx.cluster.find("Deployment", stable, ctx.settings.serving_namespace)
-        ready = int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
-    plan = plan.model_copy(update={"abort_plan": abort_plan(stable, ready, spec.rollout.steps)})
+    live = ctx.cluster.find("Deployment", stable, ctx.settings.serving_namespace) if stable else None
+    ready = int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
+    # A stable release that this cluster does not have (it is new, or lost everything) is no baseline.
+    serving = stable if live is not None else None
+    lost = f" {stable}, which the channel names, is not in this cluster." if stable and not serving else ""
+    plan = plan.model_copy(update={"abort_plan": abort_plan(serving, ready, spec.rollout.steps) + lost})
     started = existing.stages["plan"].started_at if existing and "plan" in existing.stages else now()
     release = Release(
         schema=1,
@@ -212,7 +215,8 @@ def _record(
         lease_token=token,
         created_at=existing.created_at if existing else now(),
         updated_at=now(),
-        previous=stable if stable != release_id else None,
+        previous=serving if serving != release_id else None,
+        channel=stable,
         links={"DAG run": f"{ctx.settings.airflow_url}/dags/model_release/runs/{run_id}"},
     )
     summary = StageRecord(state="done", started_at=started, finished_at=now(), note=_summary(release))

@@ -12,9 +12,9 @@ def run(ctx: Context, release: Release) -> Done:
     """Raises LeaseLost, Conflict (stable changed since the plan)."""
     ctx.hold(release)
     stable = ctx.channels.read(release.model).stable
-    if stable not in (release.previous, release.id):
+    if stable not in (release.channel, release.id):
         raise Conflict(
-            f"{release.model} is at {stable} now, this release was measured against {release.previous}. "
+            f"{release.model} is at {stable} now, this release began when it was at {release.channel}. "
             "Nothing was changed: release again."
         )
     shift(ctx, release, {release.id: 100})

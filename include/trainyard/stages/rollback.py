@@ -27,6 +27,8 @@ def run(ctx: Context, release: Release) -> Done | Skip:
         _close(ctx, release, "promoted", "Promoted; a later step failed, see the log.")
         return Done(f"{release.id} was stable already when a later step failed: it keeps all traffic")
     done: list[str] = []
+    if stable and ctx.cluster.find("Deployment", stable, namespace) is None:
+        stable = None  # the channel names what this cluster does not have: no traffic can go there
     route = ctx.cluster.find("HTTPRoute", release.model, namespace)
     live = weights_of(route)
     had_traffic = live.get(release.id, 0)
