@@ -26,6 +26,7 @@ MODULES = (
     "trainyard.stages.plan",
     "trainyard.stages.publish",
     "trainyard.stages.step",
+    "trainyard_airflow.operators.kubernetes",
     "trainyard_airflow.operators.plan",
     "trainyard_airflow.operators.pod",
     "trainyard_airflow.operators.record",

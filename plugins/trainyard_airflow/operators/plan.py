@@ -51,13 +51,14 @@ class PlanOperator(BaseOperator):
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
         from trainyard_airflow import seams
+        from trainyard_airflow.triggers.patience import patience
 
         settings = seams.settings()
         waited = (datetime.now(UTC) - context["ti"].start_date).total_seconds()
         if waited > settings.lease_wait_minutes * 60:
             return
         self.log.info("%s Looking again in a moment.", error)
-        pause = timedelta(seconds=max(settings.poll_seconds * 2, 3))
+        pause = timedelta(seconds=max(settings.poll_seconds * 2, patience()))
         self.defer(trigger=TimeDeltaTrigger(pause), method_name="resume")
 
     def resume(self, context: AirflowContext, event: Any = None) -> dict[str, str]:

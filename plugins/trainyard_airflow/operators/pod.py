@@ -122,12 +122,12 @@ class JobPodOperator(ReleaseOperator):
         raise found or TransientError(f"Pod {namespace}/{name} did not end well: {error}") from error
 
     def _operator(self, ctx: Context, manifest: dict[str, Any]) -> KubernetesPodOperator:
-        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+        from trainyard_airflow.operators.kubernetes import PatientPodOperator
 
         settings, spec = ctx.settings, manifest.get("spec") or {}
         deadline = timedelta(seconds=int(spec.get("activeDeadlineSeconds") or 24 * 3600))
         wait = settings.capacity_wait_minutes * 60
-        return KubernetesPodOperator(
+        return PatientPodOperator(
             task_id=self.task_id,
             kubernetes_conn_id=settings.kubernetes_conn_id,
             namespace=manifest["metadata"]["namespace"],
@@ -140,7 +140,7 @@ class JobPodOperator(ReleaseOperator):
             get_logs=True,
             do_xcom_push=False,
             poll_interval=settings.poll_seconds,
-            logging_interval=int(max(settings.poll_seconds * 2, 5)),
+            logging_interval=int(max(settings.poll_seconds * 2, 10)),
             # The node may have to be bought first, and the image is gigabytes.
             schedule_timeout_seconds=int(wait),
             startup_timeout_seconds=int(wait),

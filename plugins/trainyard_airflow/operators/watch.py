@@ -21,6 +21,7 @@ class WatchOperator(ReleaseOperator):
         from trainyard.kube.watchers import WATCHERS
         from trainyard.stages.context import Skip, ensure_running
         from trainyard_airflow.triggers.cluster import ClusterTrigger
+        from trainyard_airflow.triggers.patience import patience
 
         with self.guarded(context):
             ctx, release = self.open(context)
@@ -46,6 +47,7 @@ class WatchOperator(ReleaseOperator):
                     timeout_error=wanted.timeout,
                     poll_seconds=ctx.settings.poll_seconds,
                     kubernetes_conn_id=ctx.settings.kubernetes_conn_id,
+                    pause=patience(),
                 ),
                 method_name="resume",
                 timeout=timedelta(seconds=wanted.seconds) + _BACKSTOP,

@@ -18,6 +18,7 @@ class ClusterTrigger(BaseTrigger):
 
     :param seconds: how long to wait; counted anew when another triggerer takes over, with `deadline` as the
     bound.
+    :param pause: seconds before the first look (see `patience`).
     :param timeout_error: name of the error class for "time is up".
     """
 
@@ -30,12 +31,14 @@ class ClusterTrigger(BaseTrigger):
         timeout_error: str,
         poll_seconds: float,
         kubernetes_conn_id: str,
+        pause: float = 0.0,
         deadline: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.watcher, self.arguments = watcher, arguments
         self.seconds, self.timeout_error = seconds, timeout_error
         self.poll_seconds, self.kubernetes_conn_id = poll_seconds, kubernetes_conn_id
+        self.pause = pause
         # Wall-clock, because it has to survive the triggerer that counted it.
         self.deadline = deadline if deadline is not None else time.time() + seconds
 
@@ -49,6 +52,7 @@ class ClusterTrigger(BaseTrigger):
                 "timeout_error": self.timeout_error,
                 "poll_seconds": self.poll_seconds,
                 "kubernetes_conn_id": self.kubernetes_conn_id,
+                "pause": self.pause,
                 "deadline": self.deadline,
             },
         )
@@ -59,6 +63,7 @@ class ClusterTrigger(BaseTrigger):
         from trainyard_airflow import seams
 
         look = WATCHERS[self.watcher]
+        await asyncio.sleep(self.pause)
         # The connection is read once, by the way that triggers may read one; looks go to a thread of their
         # own.
         cluster = await sync_to_async(seams.cluster)(self.kubernetes_conn_id)
