@@ -21,6 +21,7 @@ Objects = list[Object]
 Words = list[str]
 
 FIELD_MANAGER = "trainyard"
+_MOST_PAGES = 2000
 _TIMEOUT = (5, 30)  # seconds: connect, read
 
 
@@ -34,8 +35,8 @@ class Kind:
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
-        middle = f"/namespaces/{quote(namespace)}" if self.namespaced and namespace else ""
-        return f"{root}{middle}/{self.plural}" + (f"/{quote(name)}" if name else "")
+        middle = f"/namespaces/{quote(namespace, safe="")}" if self.namespaced and namespace else ""
+        return f"{root}{middle}/{self.plural}" + (f"/{quote(name, safe="")}" if name else "")
 
 
 KINDS: Mapping[str, Kind] = {
@@ -53,6 +54,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+class _Expired(PermanentError):
+    """410: the version that a list was to go on with is forgotten."""
+
+
 class Cluster:
     """Reads and writes objects. Errors: NotFound, Conflict, ClusterUnavailable (after retries),
     PermanentError."""
@@ -61,6 +66,8 @@ class Cluster:
         self, api_client: Any, *, attempts: int = 4, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.api_client = api_client
+        # urllib3 tries again by itself, and sleeps as long as any Retry-After says: all retries are made here.
+        api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
         self._attempts, self._sleep = attempts, sleep
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
@@ -74,16 +81,22 @@ class Cluster:
             return None
 
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> Objects:
-        """All objects, page by page."""
+        """All objects, page by page; from the start where the list expired between two pages."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": "500"}
-        out: Objects = []
-        while True:
-            page = self._call("GET", KINDS[kind].path(namespace), {k: v for k, v in query.items() if v})
+        out: list[Object] = []
+        for _ in range(_MOST_PAGES):
+            try:
+                page = self._call("GET", KINDS[kind].path(namespace), {k: v for k, v in query.items() if v})
+            except _Expired:
+                query.pop("continue", None)
+                out = []
+                continue
             out += page.get("items") or []
             more = (page.get("metadata") or {}).get("continue")
             if not more:
                 return out
             query["continue"] = more
+        raise ClusterUnavailable(f"listing {kind} came to no end in {_MOST_PAGES} pages")
 
     def create(self, body: Object) -> Object:
         """Raises Conflict where it exists."""
@@ -180,8 +193,14 @@ class Cluster:
         body: Object | None = None,
         content_type: str | None = None,
     ) -> Object:
-        answer = json.loads(self._request(method, path, query, body, content_type) or b"{}")
-        assert isinstance(answer, dict)
+        raw = self._request(method, path, query, body, content_type) or b"{}"
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            # A proxy on the way, most likely.
+            raise ClusterUnavailable(f"{method} {path}: the answer is no object: {raw[:200]!r}")
         return answer
 
     def _request(
@@ -220,7 +239,8 @@ class Cluster:
                     raise _typed(error, method, path) from None
                 last = f"{error.status} {error.reason}"
                 pause = _retry_after(error) or 0.25 * 2**attempt
-            except (HTTPError, OSError) as error:
+            # UnicodeDecodeError: the client decodes what an error says, whatever answered it.
+            except (HTTPError, OSError, UnicodeDecodeError) as error:
                 last, pause = f"{type(error).__name__}: {error}", 0.25 * 2**attempt
             if attempt + 1 < self._attempts:
                 self._sleep(min(pause, 10.0))
@@ -249,9 +269,10 @@ def written_token(live: Object) -> int:
 def _retry_after(error: Any) -> float | None:
     value = (error.headers or {}).get("Retry-After") if error.headers else None
     try:
-        return float(value) if value is not None else None
+        seconds = float(value) if value is not None else 0.0
     except ValueError:
         return None
+    return seconds if seconds > 0 else None
 
 
 def _typed(error: Any, method: str, path: str) -> Exception:
@@ -262,6 +283,8 @@ def _typed(error: Any, method: str, path: str) -> Exception:
     text = f"{method} {path}: {message}"
     if error.status == 404:
         return NotFound(text)
+    if error.status == 410:
+        return _Expired(text)
     if error.status == 409:
         return Conflict(text)
     if error.status == 401:
