@@ -38,7 +38,7 @@ class ReleaseOperator(BaseOperator):
         super().__init__(**kwargs)
         self.stage = stage
         self.stage_kwargs = stage_kwargs or {}
-        self._seams: Context | None = None
+        self._opened: tuple[Context, dict[str, str]] | None = None
 
     @property
     def module(self) -> Any:
@@ -49,9 +49,10 @@ class ReleaseOperator(BaseOperator):
         from trainyard_airflow import seams
 
         # One set of clients a process; the record is read anew each time.
-        self._seams = self._seams or seams.context()
-        where = context["ti"].xcom_pull(task_ids=PLAN)
-        return self._seams, self._seams.load(where["model"], where["release"])
+        if self._opened is None:
+            self._opened = seams.context(), context["ti"].xcom_pull(task_ids=PLAN)
+        ctx, where = self._opened
+        return ctx, ctx.load(where["model"], where["release"])
 
     @contextlib.contextmanager
     def guarded(self, context: AirflowContext, *, final: bool = False) -> Iterator[None]:
