@@ -1,4 +1,4 @@
-"""The DAGs that are compared with each other. Read in a process of their own: importing Airflow leaves traces."""
+"""The DAGs that are compared. Read in a process of their own: importing Airflow leaves traces."""
 
 from __future__ import annotations
 
