@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,14 +58,17 @@ def follow(
     """
     begun = time.monotonic()
     seen: dict[str, str] = {}
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
+    # Without a terminal a picture that moves would be a pile of pictures: lines tell of what ended.
+    picture = Live(console=console, refresh_per_second=4) if console.is_terminal else contextlib.nullcontext()
+    with picture as live:
         while True:
             run = airflow.run(_DAG, run_id)
             tasks = {item["task_id"]: item for item in airflow.tasks(_DAG, run_id)}
             record = read_record(run_id)
             passed = time.monotonic() - begun
-            live.update(render(title or run_id, run.state, tasks, record, passed))
-            if not console.is_terminal:
+            if live is not None:
+                live.update(render(title or run_id, run.state, tasks, record, passed))
+            else:
                 _say_changes(console, tasks, record, seen)
             if run.state in ENDED:
                 states = {name: str(item["state"]) for name, item in tasks.items()}
