@@ -35,8 +35,8 @@ class Kind:
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
-        middle = f"/namespaces/{quote(namespace, safe="")}" if self.namespaced and namespace else ""
-        return f"{root}{middle}/{self.plural}" + (f"/{quote(name, safe="")}" if name else "")
+        middle = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
+        return f"{root}{middle}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 KINDS: Mapping[str, Kind] = {
