@@ -54,7 +54,9 @@ class JobPodOperator(ReleaseOperator):
     def trigger_reentry(self, context: AirflowContext, event: dict[str, Any]) -> None:
         """Called by KubernetesPodTrigger's event: for more logs, or because the pod ended."""
         with self.guarded(context):
-            ctx, _ = self.open(context)
+            ctx, release = self.open(context)
+            if release.state == "running":
+                ctx.hold(release)  # a compile may take longer than a lease
             operator = self._operator(ctx, {"metadata": {"namespace": event["namespace"]}})
             self._follow(context, operator, event)
             self._finish(context)
