@@ -10,7 +10,7 @@ from typing import Any
 
 HEAVY = (
     *("boto3", "botocore", "google", "huggingface_hub", "kubernetes", "kubernetes_asyncio", "locust"),
-    *("matplotlib", "numpy", "pandas", "requests", "safetensors", "sqlalchemy.dialects.postgresql.psycopg2"),
+    *("matplotlib", "numpy", "pandas", "requests", "safetensors"),
 )
 FORMS: list[tuple[dict[str, Any], bool]] = [
     ({"release": "tiny-llama"}, True),

@@ -12,6 +12,7 @@ import pytest
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import TriggerEvent
+
 from trainyard_airflow.operators.kubernetes import PatientPodOperator
 from trainyard_airflow.triggers.patience import patience
 from trainyard_airflow.triggers.pod import PatientPodTrigger
