@@ -87,7 +87,10 @@ class ClusterTrigger(BaseTrigger):
                     yield TriggerEvent({"status": "done", "note": note, "data": dict(seen.data)})
                     return
             if time.time() >= self.deadline:
-                words = await asyncio.to_thread(last_words, cluster, self.watcher, self.arguments)
+                try:
+                    words = await asyncio.to_thread(last_words, cluster, self.watcher, self.arguments)
+                except (PermanentError, TransientError) as error:
+                    words = f"Their last words could not be read: {error}"
                 message = f"Waited {self.seconds:.0f} s. Last seen: {note or 'nothing'}"
                 yield self._ended(self.timeout_error, f"{message}\n{words}".strip())
                 return

@@ -1,4 +1,4 @@
-"""Run by the tests in a process of its own: parses the DAGs as Airflow does and prints what they are, as JSON."""
+"""Run by the tests in a process of its own: parses the DAGs as Airflow does, prints what they are as JSON."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_the_pipeline_is_wired_in_the_order_of_the_stages(tasks: dict[str, Parse
         *(f"step_{number}" for number in range(1, MAX_STEPS + 1)),
         *("promote", "drain_previous", "roll_back", "record"),
     ]
-    for earlier, later in zip(chain, chain[1:], strict=False):
+    for earlier, later in pairwise(chain):
         assert earlier in all_before(later), (earlier, later)
     assert "compile" not in all_before("compile_node")
     assert "canary_ready" not in all_before("canary_node")
