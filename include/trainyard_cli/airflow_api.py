@@ -164,8 +164,8 @@ def connect(home: Path | None = None) -> Airflow:
 
 def _detail(answer: httpx.Response) -> str:
     try:
-        found = answer.json().get("detail")
-    except ValueError:
+        found = answer.json()["detail"]
+    except (ValueError, TypeError, LookupError):
         return answer.text[:500]
     if isinstance(found, dict):
         return str(found.get("reason") or found.get("message") or found)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from trainyard_cli.airflow_api import ENDED, Airflow
+from trainyard_cli.airflow_api import ENDED, Airflow, ApiError
 
 _DAG = "model_release"
 _ORDER = (
@@ -62,10 +63,17 @@ def follow(
     picture = Live(console=console, refresh_per_second=4) if console.is_terminal else contextlib.nullcontext()
     with picture as live:
         while True:
-            run = airflow.run(_DAG, run_id)
-            tasks = {item["task_id"]: item for item in airflow.tasks(_DAG, run_id)}
-            record = read_record(run_id)
             passed = time.monotonic() - begun
+            try:
+                run = airflow.run(_DAG, run_id)
+                tasks = {item["task_id"]: item for item in airflow.tasks(_DAG, run_id)}
+            except (httpx.TransportError, ApiError) as error:
+                # The run goes on without its API server: that may be restarted meanwhile.
+                if passed > timeout or (isinstance(error, ApiError) and error.status < 500):
+                    raise
+                time.sleep(interval)
+                continue
+            record = read_record(run_id)
             if live is not None:
                 live.update(render(title or run_id, run.state, tasks, record, passed))
             else:

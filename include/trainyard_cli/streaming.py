@@ -76,8 +76,14 @@ class Streamer:
                     if line == "data: [DONE]":
                         ended = True  # read on to the end, as OpenAI's own client does
                     elif line.startswith("data: "):
-                        choices = json.loads(line[6:]).get("choices") or [{}]
+                        found = json.loads(line[6:])
+                        if "error" in found:
+                            return f"error in the stream: {found['error']}", tokens
+                        choices = found.get("choices") or [{}]
                         tokens += bool((choices[0].get("delta") or {}).get("content"))
-        except (httpx.HTTPError, ValueError) as error:
+        # Whatever came instead of a stream is a failure: a thread that died of it would count none.
+        except (httpx.HTTPError, ValueError, TypeError, AttributeError, LookupError) as error:
             return f"{type(error).__name__}: {error}", tokens
-        return "" if ended else "cut: the stream ended without [DONE]", tokens
+        if not ended:
+            return "cut: the stream ended without [DONE]", tokens
+        return "" if tokens else "empty: no token came", tokens
