@@ -1,4 +1,4 @@
-"""One schema for form, REST and plan: what it takes plan takes, and what it can refuse REST refuses with a 400."""
+"""One schema for form, REST and plan: what it takes plan takes, what it can refuse REST refuses with a 400."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def test_a_whole_spec_may_be_laid_over(folder: Path, schema: dict[str, dict[str,
 
 
 def values(schema: dict[str, Any], defaults: Any) -> st.SearchStrategy[Any]:
-    """Values that a schema accepts; strings are those that the entry has, for patterns say little of meaning."""
+    """Values that a schema accepts; strings are those that the entry has, for patterns say little of
+    meaning."""
     if "anyOf" in schema:
         return st.one_of([values(each, defaults) for each in schema["anyOf"]])
     kind = schema.get("type")
