@@ -66,7 +66,7 @@ class Cluster:
         self, api_client: Any, *, attempts: int = 4, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.api_client = api_client
-        # urllib3 tries again by itself, and sleeps as long as any Retry-After says: all retries are made here.
+        # urllib3 tries again by itself, and sleeps as long as any Retry-After says: retries are made here.
         api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
         self._attempts, self._sleep = attempts, sleep
 
