@@ -215,7 +215,7 @@ def _record(
         lease_token=token,
         created_at=existing.created_at if existing else now(),
         updated_at=now(),
-        previous=serving if serving != release_id else None,
+        previous=_previous(ctx, serving, release_id, existing),
         channel=stable,
         links={"DAG run": f"{ctx.settings.airflow_url}/dags/model_release/runs/{run_id}"},
     )
@@ -227,6 +227,19 @@ def _record(
         # The same run again (a retry, or a person cleared the task): it begins anew under its lease.
         written = ctx.ledger.update(spec.name, release_id, lambda _: release.document(), token=token)
         return parse_release(written.document)
+
+
+def _previous(ctx: Context, serving: str | None, release_id: str, existing: Release | None) -> str | None:
+    """The release to measure against, and to drain at the end.
+
+    A run that died after the channel moved is stable already: what it took over from is in its old record.
+    """
+    if serving != release_id:
+        return serving
+    before = existing.previous if existing else None
+    if before and ctx.cluster.find("Deployment", before, ctx.settings.serving_namespace) is not None:
+        return before
+    return None
 
 
 def _summary(release: Release) -> str:

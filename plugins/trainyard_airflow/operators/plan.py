@@ -34,7 +34,9 @@ class PlanOperator(BaseOperator):
             planned = stage_module(self.stage).run(seams.context(), request, context["run_id"])
         except LeaseHeld as error:
             self.wait(context, error)
-            raise
+            raise AirflowFailException(
+                f"{type(error).__name__}: {error} Waited as long as TRAINYARD_LEASE_WAIT_MINUTES allows."
+            ) from error
         except PermanentError as error:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         self.log.info("%s", planned.note)

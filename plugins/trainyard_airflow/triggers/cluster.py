@@ -75,9 +75,6 @@ class ClusterTrigger(BaseTrigger):
                 yield self._ended(type(error).__name__, str(error))
                 return
             except TransientError as error:
-                if type(error).__name__ == self.timeout_error:
-                    yield self._ended(type(error).__name__, str(error))
-                    return
                 self.log.warning("%s", error)
             else:
                 if seen.note != note:
