@@ -51,8 +51,8 @@ def test_the_form_offers_the_catalogue_and_says_what_each_field_is(yard: Yard, p
     page.get_by_role("button", name="Trigger").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("Branch, tag or commit on the Hub")).to_be_visible()
-    dialog.get_by_text("Select Value").click()
-    expect(page.get_by_text(demo.MODEL, exact=True).last).to_be_visible()
+    dialog.get_by_role("combobox").first.click()
+    expect(page.get_by_role("option", name=demo.MODEL, exact=True)).to_be_visible()
     page.keyboard.press("Escape")
 
 
