@@ -6,12 +6,9 @@ The run id comes from the content, so the same answer twice triggers nothing.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, task
 
-from trainyard.asking import DAG_ID
 from trainyard.settings import Settings
 
 with DAG(
@@ -33,17 +30,10 @@ with DAG(
         return catalogue.names(Settings().releases_dir)
 
     @task(map_index_template="{{ name }}")
-    def look(name: str) -> dict[str, Any]:
-        """One entry: the release to ask for, or nothing (skipped)."""
-        from trainyard_airflow.operators.refresh import look_for_revision
+    def release_if_new(name: str) -> None:
+        """One entry: its release is triggered, or there is nothing new (skipped)."""
+        from trainyard_airflow.operators.refresh import release_if_new as look
 
-        return look_for_revision(name)
+        look(name)
 
-    TriggerDagRunOperator.partial(
-        task_id="release",
-        trigger_dag_id=DAG_ID,
-        logical_date=None,
-        skip_when_already_exists=True,
-        # An entry that failed or has nothing new must not keep the others from their release.
-        trigger_rule="all_done",
-    ).expand_kwargs(look.expand(name=list_models()))
+    release_if_new.expand(name=list_models())

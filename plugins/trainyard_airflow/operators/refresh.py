@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 
 log = logging.getLogger("airflow.task")
 
 
-def look_for_revision(name: str) -> dict[str, Any]:
-    """Keyword arguments of the run to trigger. Skips where nothing is new; fails where the entry is wrong."""
+def release_if_new(name: str) -> None:
+    """Triggers the release of what is new; skips where nothing is, or where that run exists already.
+
+    Raises what the provider's TriggerDagRunOperator raises. The operator itself is not used: importing it
+    loads the metadata database's models into every parse.
+    """
+    from trainyard.asking import DAG_ID
     from trainyard.errors import PermanentError
     from trainyard.stages import refresh
     from trainyard.stages.context import Skip
@@ -24,4 +28,16 @@ def look_for_revision(name: str) -> dict[str, Any]:
     if isinstance(found, Skip):
         raise AirflowSkipException(found.note)
     log.info("%s: new revision %s", name, found.conf["revision"])
-    return {"trigger_run_id": found.run_id, "conf": found.conf}
+    raise DagRunTriggerException(
+        trigger_dag_id=DAG_ID,
+        dag_run_id=found.run_id,
+        conf=found.conf,
+        logical_date=None,
+        reset_dag_run=False,
+        skip_when_already_exists=True,
+        wait_for_completion=False,
+        allowed_states=["success"],
+        failed_states=["failed"],
+        poke_interval=60,
+        deferrable=False,
+    )
