@@ -58,8 +58,15 @@ down: setup  ## stop it, and whatever it left behind
 status: setup  ## services, ports, logs
 	@$(PY) -m local.stack status $(ARGS) || [ $$? = 3 ]  # 3: not running, which is an answer
 
+# Most tests wait for servers of their own, so three at a time fill two cores; the end-to-end ones share one stack and
+# measure it, so they run alone. ARGS picks tests instead: make test ARGS='tests/unit -k plan'.
 test: setup  ## all tests; the end-to-end ones come last
+ifeq ($(strip $(ARGS)),)
+	@$(PY) -m pytest --numprocesses 3 --dist loadfile --ignore tests/e2e
+	@$(PY) -m pytest tests/e2e
+else
 	@$(PY) -m pytest $(ARGS)
+endif
 
 check: setup  ## lint, format, types, layers
 	$(VENV)/bin/ruff check .

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 
 
 class Addresses:
-    """Hands out addresses in turn, so that one that was just released is not used again soon."""
+    """Hands out addresses in turn, so that one that was just released is not used again soon.
 
-    def __init__(self, cidr: str) -> None:
+    owner: what tells this range's user from others of the same machine. Loopback addresses belong to the
+    machine, not
+    to a cluster: two that began at the same one would give their servers the same address and port.
+    """
+
+    def __init__(self, cidr: str, owner: str = "") -> None:
         self._network = ipaddress.ip_network(cidr)
         self._held: set[str] = set()
         # The first few are left out: .0 names the network and .1 is its router by custom.
         self._next = 2
+        if owner:
+            room = max(1, self._network.num_addresses - 4)
+            self._next += int(hashlib.sha256(owner.encode()).hexdigest()[:12], 16) % room
 
     def take(self, wanted: str | None = None) -> str:
         """A free address (the wanted one when it is free and of this range); raises RuntimeError when none is

@@ -23,7 +23,7 @@ class Kubelet:
         self.host = host
         self.nodes: dict[str, Node] = {}
         self.workers: dict[str, PodWorker] = {}
-        self._addresses = Addresses(host.settings.pod_cidr)
+        self._addresses = Addresses(host.settings.pod_cidr, str(host.settings.root))
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._vanishing: set[asyncio.Task[None]] = set()
 

@@ -119,6 +119,14 @@ def test_devices_are_held_once_and_init_containers_lend_theirs() -> None:
     assert devices.allocate("q", "main", 2) == [0, 1]
 
 
+def test_two_clusters_on_one_machine_do_not_begin_with_the_same_address() -> None:
+    taken = {Addresses("127.64.0.0/12", root).take() for root in ("one", "two", "three", "four")}
+    assert len(taken) == 4
+    assert Addresses("127.64.0.0/12", "one").take() in taken
+    small = Addresses("127.64.0.0/29", "any")
+    assert len({small.take() for _ in range(5)}) == 5
+
+
 def test_addresses_are_not_reused_at_once_and_run_out_in_words() -> None:
     addresses = Addresses("127.64.0.0/29")
     first = addresses.take()
