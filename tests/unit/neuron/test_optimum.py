@@ -20,8 +20,8 @@ BUILD = Build(
     sequence_length=4096,
     instance_family="trn2",
     dtype="bfloat16",
-    model_dir="/work/model",
-    output_dir="/work/out",
+    model_dir="/pod/model",
+    output_dir="/pod/out",
 )
 CONFIG: dict[str, Any] = {
     "optimum_neuron_version": "0.4.5",
@@ -36,8 +36,8 @@ CONFIG: dict[str, Any] = {
 def test_the_export_is_the_command_of_its_own_cache_job() -> None:
     command = OPTIMUM.compile_command(BUILD)
     assert " ".join(command.argv) == (
-        "optimum-cli export neuron -m /work/model --instance_type trn2 --batch_size 8 --sequence_length 4096 "
-        "--tensor_parallel_size 64 --task text-generation /work/out"
+        "optimum-cli export neuron -m /pod/model --instance_type trn2 --batch_size 8 --sequence_length 4096 "
+        "--tensor_parallel_size 64 --task text-generation /pod/out"
     )
     assert command.env["HF_HUB_OFFLINE"] == "1"
 
