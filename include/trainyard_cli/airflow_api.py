@@ -104,9 +104,6 @@ class Airflow:
             raise ApiError(answer.status_code, _detail(answer))
         return answer.text
 
-    def unpause(self, dag_id: str) -> None:
-        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
-
     def wait_for_dag(self, dag_id: str, seconds: float) -> None:
         """Waits until the DAG processor has parsed a DAG. Raises TimeoutError with its import error, if
         any."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import yaml
@@ -101,7 +100,3 @@ def _value(text: str) -> Any:
         return text
     # What else YAML knows (dates, say) JSON does not: a revision may look like one.
     return found if found is None or isinstance(found, str | bool | int | float) else text
-
-
-def dumps(value: Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import itertools
 import json
 import os
@@ -20,13 +18,10 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from local.client.kinds import EVENTS, NAMESPACES, NODES, PODS, Obj, Resource
 from local.client.objects import is_true
+from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parents[2]
 TOKEN, KUBELET_TOKEN = "token-of-the-tests", "kubelet-token-of-the-tests"
@@ -148,34 +143,6 @@ class Cluster:
         return found[0]
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / "tls.crt", folder / "tls.key"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return cert_file, key_file
-
-
 @contextmanager
 def program(
     folder: Path, module: str, *arguments: str, **environment: str
@@ -205,7 +172,7 @@ def program(
 @contextmanager
 def api_server(folder: Path) -> Iterator[Cluster]:
     """An API server alone."""
-    cert_file, key_file = certificate(folder)
+    cert_file, key_file = write_certificate(folder)
     arguments = ["--listen", "127.0.0.1:0", "--token", TOKEN, "--kubelet-token", KUBELET_TOKEN]
     arguments += ["--tls-cert", str(cert_file), "--tls-key", str(key_file)]
     for path in sorted((ROOT / "local" / "crds").glob("*.yaml")):

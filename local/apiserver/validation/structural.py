@@ -65,6 +65,11 @@ def check_definition(schema: Any, path: str) -> list[FieldError]:
     for field, wanted in _SHAPES.items():
         if field in schema and not _has_type(schema[field], wanted):
             errors.append(_type_error(f"{path}.{field}", schema[field], wanted))
+    for field in ("required", "x-kubernetes-list-map-keys"):
+        names = schema.get(field)
+        for i, name in enumerate(names if isinstance(names, list) else ()):
+            if not isinstance(name, str):
+                errors.append(_type_error(f"{path}.{field}[{i}]", name, "string"))
     if errors:
         return errors
     if "pattern" in schema:

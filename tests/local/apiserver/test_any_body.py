@@ -17,6 +17,7 @@ from local.apiserver.deleting import delete
 from local.apiserver.errors import ApiError
 from local.apiserver.resources import BUILT_IN, Resource
 from local.apiserver.tables import in_form
+from local.apiserver.validation.structural import check_definition
 from local.apiserver.writing import APPLY, JSON_PATCH, MERGE, STRATEGIC, create, patch
 
 LABELS = {"app": "x"}
@@ -142,3 +143,8 @@ def test_no_body_breaks_the_server(cluster: Cluster, plural: str, data: st.DataO
         gone = make_call(cluster, resource, name, {})
         delete(gone)
         after_write(gone)
+
+
+def test_a_schema_whose_required_names_are_no_names_is_refused() -> None:
+    errors = check_definition({"type": "object", "required": [{}, "a"]}, "schema")
+    assert [error.path for error in errors] == ["schema.required[0]"]

@@ -16,7 +16,8 @@ import pytest_asyncio
 from aiohttp import web
 from kubernetes import client, stream
 
-from tests.local.apiserver.conftest import KUBELET_TOKEN, TOKEN, Http, Kubectl, Server, write_certificate
+from tests.local.apiserver.conftest import KUBELET_TOKEN, TOKEN, Http, Kubectl, Server
+from tests.support.certificate import write_certificate
 
 POD = {"spec": {"containers": [{"name": "base", "image": "busybox:1"}]}}
 PODS = "/api/v1/namespaces/default/pods"
