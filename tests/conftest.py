@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What CI says of a change must not depend on luck; people's runs look for new cases each time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SLOW = ("e2e", "faults", "browser")
 HERE = Path(__file__).parent
