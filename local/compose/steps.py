@@ -73,7 +73,8 @@ def write_eks(kubeconfig: Path, folder: Path, given: Mapping[str, str]) -> None:
     if allowed.returncode:
         raise StepError(
             f"profile eks: cannot list pods in namespace {namespace}: {allowed.stdout.strip()}\n"
-            "Check credentials (AWS_PROFILE, AWS_CONFIG_DIR), the cluster's access entries, overlays/eks"
+            "Check credentials (AWS_PROFILE, AWS_CONFIG_DIR), the cluster's access entries, "
+            "deploy/cluster/overlays/eks"
         )
     write(folder / "environment", render_shell(environment))
 
@@ -106,11 +107,11 @@ def create_bucket(target: LocalTarget) -> None:
 
 
 def apply_manifests(kubeconfig: Path, work: Path, port: int) -> None:
-    """Apply deploy/overlays/local, the Gateway's port set to Traefik's entry point. Raises StepError."""
+    """Apply deploy/cluster/overlays/local, with the port of Traefik's entry point. Raises StepError."""
     folder = work / "manifests"
     folder.mkdir(parents=True, exist_ok=True)
     # kubectl takes no absolute path to another kustomization.
-    base = os.path.relpath(REPOSITORY / "deploy" / "overlays" / "local", folder.resolve())
+    base = os.path.relpath(REPOSITORY / "deploy" / "cluster" / "overlays" / "local", folder.resolve())
     (folder / "kustomization.yaml").write_text(overlay(base, port))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:

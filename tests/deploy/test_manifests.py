@@ -18,6 +18,7 @@ from local.stack.services.setting import binary
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+CLUSTER = DEPLOY / "cluster"
 SHARED_CRDS = ROOT.parent / "shared" / "crds"
 OVERLAYS = ("base", "overlays/local", "overlays/eks")
 
@@ -35,7 +36,7 @@ def kubectl(*words: str) -> str:
 
 
 def rendered(overlay: str) -> list[dict[str, Any]]:
-    return [each for each in yaml.safe_load_all(kubectl("kustomize", str(DEPLOY / overlay))) if each]
+    return [each for each in yaml.safe_load_all(kubectl("kustomize", str(CLUSTER / overlay))) if each]
 
 
 def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
@@ -87,7 +88,7 @@ def test_an_api_server_takes_every_manifest(api_server: Path, overlay: str) -> N
         "--server-side",
         "--force-conflicts",
         "-k",
-        str(DEPLOY / overlay),
+        str(CLUSTER / overlay),
     )
 
     assert "nodepool.karpenter.sh/neuron-trn2" in output

@@ -292,5 +292,5 @@ def _typed(error: Any, method: str, path: str) -> Exception:
             f"{text}. The cluster refuses the credentials of connection kubernetes_default."
         )
     if error.status == 403:
-        return PermanentError(f"{text}. Grant it: deploy/base has the roles that Trainyard needs.")
+        return PermanentError(f"{text}. Grant it: deploy/cluster/base has the roles that Trainyard needs.")
     return PermanentError(text)

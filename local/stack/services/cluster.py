@@ -137,7 +137,7 @@ async def apply(setting: Setting) -> None:
     """
     folder = setting.home.root / "manifests"
     folder.mkdir(exist_ok=True)
-    base = os.path.relpath(setting.repository / "deploy" / "overlays" / "local", folder)
+    base = os.path.relpath(setting.repository / "deploy" / "cluster" / "overlays" / "local", folder)
     (folder / "kustomization.yaml").write_text(overlay(base, setting.ports["gateway"]))
     for attempt in range(1, APPLY_ATTEMPTS + 1):
         code, output = await kubectl(

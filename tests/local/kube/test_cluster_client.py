@@ -70,7 +70,7 @@ def test_nobody_at_the_address_is_unavailable() -> None:
     [
         (400, PermanentError, "because"),
         (401, PermanentError, "kubernetes_default"),
-        (403, PermanentError, "deploy/base"),
+        (403, PermanentError, "deploy/cluster/base"),
         (404, NotFound, "because"),
         (409, Conflict, "because"),
         (422, PermanentError, "because"),
