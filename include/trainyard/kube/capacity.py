@@ -60,7 +60,7 @@ def assess(
     """
     if nodepool is None:
         return Capacity(
-            (f"NodePool {name} is missing. Apply deploy/cluster/base, or name another in hardware.nodepool.",),
+            (f"NodePool {name} does not exist. Apply deploy/cluster, or name another in hardware.nodepool.",),
             (),
             (),
         )
