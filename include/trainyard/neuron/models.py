@@ -1,23 +1,66 @@
-"""Facts of a model, read from its config.json, never from its name."""
+"""Facts of a model, read from its config.json and its weights' headers, never from its name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from trainyard.errors import Problem, Refused
+from trainyard.neuron import parameters
+from trainyard.neuron.model_numbers import shown, text_section
+from trainyard.neuron.model_quantization import BITS_OF_FORMAT, quantization_of
 
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+# Bits of one number, by safetensors' names. F4, F6 and the packed integers are left to whoever packs them.
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+# Enough for every model there is a thousand times over; a hostile index says anything.
+_MOST_BYTES = 1 << 60
 
 # Keys of config.json that change neither the graph nor the numbers: two configs that differ only here compile
 # alike.
 _COSMETIC = frozenset({"_name_or_path", "transformers_version", "architectures_note", "use_cache"})
 
+WeightsFrom = Literal["headers", "index", "config"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the published weights say of themselves.
+
+    total: bytes of all tensors. parameters: numbers by dtype as safetensors spells it (BF16, F8_E4M3, …);
+    empty where only the total is known. source: "headers" of the shards (also as the Hub read them), or
+    their "index".
+    """
+
+    total: int
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    source: WeightsFrom = "headers"
+
+    @staticmethod
+    def counted(counts: Mapping[str, int]) -> Weights:
+        """From numbers by dtype. Raises Refused for a dtype of unknown size."""
+        unknown = sorted(str(name) for name in counts if name not in _BITS)
+        if unknown:
+            raise _refused("model.weights", unknown[0], "safetensors has no such dtype", "Publish it anew.")
+        return Weights(sum(-(-number * _BITS[name] // 8) for name, number in counts.items()), dict(counts))
+
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the preflight has to know. weight_bytes: of all safetensors shards."""
+    """What the preflight has to know; of a multimodal model, about its text part unless said otherwise.
+
+    dtype: as published, bfloat16, float16 or float32 (a quantized one's unquantized part).
+    weight_bytes: of all published tensors, a vision tower and the like too. parameters: as many numbers.
+    experts: of an MoE layer, 0 if the model is dense. quantization: how the published weights are quantized:
+    fp8_e4m3, fp8_e5m2, int8, awq, gptq, gguf, mxfp4, bitsandbytes, or the config's own word for another one.
+    latent: numbers that multi-head latent attention caches for a token and layer, 0 for other attention.
+    kept_parameters: of `parameters`, those that stay at 16 bit when the others are quantized.
+    """
 
     model_type: str
     architecture: str
@@ -30,58 +73,118 @@ class ModelFacts:
     max_positions: int
     dtype: str
     weight_bytes: int
+    parameters: int = 0
+    experts: int = 0
+    experts_per_token: int = 0
+    quantization: str | None = None
+    multimodal: bool = False
+    gated: bool = False
+    weights_from: WeightsFrom = "headers"
+    latent: int = 0
+    kept_parameters: int = 0
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token leaves in the cache, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * _BYTES.get(self.dtype, 2)
+        """Bytes of keys and values that one token leaves in the cache, over all layers, each stored once."""
+        numbers = self.latent or 2 * self.kv_heads * self.head_dim
+        return self.layers * numbers * _BYTES.get(self.dtype, 2)
+
+    def kv_bytes_per_token_on(self, tp: int) -> int:
+        """The same on one of `tp` cores: KV heads fewer than cores are copied, and so is a latent."""
+        if self.latent:
+            return self.kv_bytes_per_token
+        return self.kv_bytes_per_token // self.kv_heads * -(-self.kv_heads // tp)
+
+    def bytes_as(self, form: str) -> int:
+        """Bytes of the weights when loaded as `form`: bfloat16, float16, float32, int8, fp8_e4m3 or fp8_e5m2.
+
+        Quantized to 8 bits, embeddings, head, router, norms and vision tower stay at 16, as engines do.
+        Raises ValueError for another form.
+        """
+        if form == (self.quantization or self.dtype):
+            return self.weight_bytes
+        if form in _BYTES:
+            return self.parameters * _BYTES[form]
+        if form in ("int8", "fp8_e4m3", "fp8_e5m2"):
+            return self.parameters + self.kept_parameters
+        raise ValueError(f"no engine makes {form} of published weights")
 
 
-def read_facts(config: Mapping[str, Any], weight_bytes: int) -> ModelFacts:
-    """Reads a Hugging Face config.json (text configs; `text_config` of multimodal ones). Raises Refused."""
-    if config.get("auto_map"):
-        raise Refused(
-            Problem(
-                "model.config.auto_map",
-                str(config["auto_map"]),
-                "the repository wants its own Python code to run",
-                "Trainyard never trusts remote code: use a model whose architecture the engine ships.",
-            )
+def read_facts(
+    config: Mapping[str, Any], weights: Weights | int | None, *, gated: bool = False
+) -> ModelFacts:
+    """Reads a Hugging Face config.json, and what is known of the weights: None reckons them from the config.
+
+    Raises Refused: remote code, numbers that are missing or none.
+    """
+    if problem := remote_code(config):
+        raise Refused(problem)
+    text = text_section(config)
+    heads, kv_heads, head_dim = parameters.heads_of(text)
+    moe = parameters.mixture(config)
+    dtype = _dtype(text.section, config)
+    quantization = quantization_of(config)
+    if isinstance(weights, int):
+        weights = Weights(weights, source="index")
+    counted = _counted(config, required=weights is None)
+    numbers = _numbers(weights, counted, dtype, quantization)
+    kept = min(numbers, counted.kept) if counted else 0
+    if weights is None:
+        size = _reckoned(numbers, kept, dtype, quantization)
+    elif not 0 <= weights.total <= _MOST_BYTES:
+        raise _refused(
+            "model.weights", shown(weights.total), "no model has so many bytes", "Check the weights."
         )
-    inner = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else config
-    assert inner is not None
-
-    def number(key: str, default: int | None = None) -> int:
-        value = inner.get(key)
-        if value is None:
-            # transformers writes null where it means its default.
-            value = default
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            raise Refused(
-                Problem(
-                    f"model.config.{key}",
-                    value,
-                    "must be a positive whole number",
-                    "Check the model's config.json: without it nothing can be planned.",
-                )
-            )
-        return value
-
-    heads, hidden = number("num_attention_heads"), number("hidden_size")
+    else:
+        size = weights.total
     architectures = config.get("architectures")
+    named = isinstance(architectures, list) and bool(architectures)
     return ModelFacts(
-        model_type=str(inner.get("model_type") or config.get("model_type") or ""),
-        architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
-        layers=number("num_hidden_layers"),
+        model_type=_word(text.section.get("model_type") or config.get("model_type") or ""),
+        architecture=_word(architectures[0]) if named and architectures else "",
+        layers=parameters.layers_of(text),
         heads=heads,
-        kv_heads=number("num_key_value_heads", heads),
-        head_dim=number("head_dim", hidden // heads),
-        hidden=hidden,
-        vocabulary=number("vocab_size"),
-        max_positions=number("max_position_embeddings", 4096),
-        dtype=str(inner.get("torch_dtype") or inner.get("dtype") or config.get("torch_dtype") or "bfloat16"),
-        weight_bytes=weight_bytes,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        hidden=text.need("hidden_size", "d_model", "n_embd"),
+        vocabulary=text.need("vocab_size"),
+        max_positions=text.need("max_position_embeddings", "max_seq_len", "n_positions", default=4096),
+        dtype=dtype,
+        weight_bytes=size,
+        parameters=numbers,
+        experts=moe.experts,
+        experts_per_token=moe.per_token,
+        quantization=quantization,
+        multimodal=_multimodal(config),
+        gated=gated,
+        weights_from="config" if weights is None else weights.source,
+        latent=parameters.latent_of(text),
+        kept_parameters=kept,
     )
+
+
+def remote_code(config: Mapping[str, Any]) -> Problem | None:
+    """The repository's own Python code is never trusted."""
+    if not config.get("auto_map"):
+        return None
+    return Problem(
+        "model.config.auto_map",
+        str(config["auto_map"])[:500],
+        "the repository wants its own Python code to run",
+        "Trainyard never trusts remote code: use a model whose architecture the engine ships.",
+    )
+
+
+def weights_of_index(index: Mapping[str, Any]) -> Weights | None:
+    """From a model.safetensors.index.json; None where it does not say how much there is."""
+    metadata = index.get("metadata")
+    total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
+    # Some tools write the size as 1.5e10.
+    if isinstance(total, float) and total.is_integer():
+        total = int(total)
+    if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= _MOST_BYTES:
+        return None
+    return Weights(total, source="index")
 
 
 def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,3 +194,61 @@ def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key not in _COSMETIC
     }
+
+
+def _counted(config: Mapping[str, Any], required: bool) -> parameters.Parameters | None:
+    """None where the config does not say enough, and the weights do."""
+    try:
+        return parameters.count(config)
+    except Refused:
+        if required:
+            raise
+        return None
+
+
+def _numbers(
+    weights: Weights | None, counted: parameters.Parameters | None, dtype: str, quantization: str | None
+) -> int:
+    # Packed formats hold several parameters in one number, and scales besides: the config knows better.
+    if weights and weights.parameters and (quantization is None or counted is None):
+        return sum(weights.parameters.values())
+    if counted:
+        return counted.total
+    return weights.total // _BYTES[dtype] if weights else 0
+
+
+def _reckoned(numbers: int, kept: int, dtype: str, quantization: str | None) -> int:
+    """Bytes of so many parameters. Scales of a quantized checkpoint (below 4 %) are not counted."""
+    bits = 8 * _BYTES[dtype]
+    if quantization is None:
+        return numbers * bits // 8
+    return (kept * bits + (numbers - kept) * BITS_OF_FORMAT.get(quantization, bits)) // 8
+
+
+def _dtype(*sections: Mapping[str, Any]) -> str:
+    for section in sections:
+        for key in ("torch_dtype", "dtype"):
+            if section.get(key):
+                found = _word(section[key]).removeprefix("torch.")
+                if found not in _BYTES:
+                    raise _refused(
+                        f"model.config.{key}",
+                        found,
+                        f"must be one of {', '.join(_BYTES)}",
+                        "Publish the weights as one of these, or correct the config.json.",
+                    )
+                return found
+    return "bfloat16"
+
+
+def _multimodal(config: Mapping[str, Any]) -> bool:
+    parts = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "image_token_id")
+    return any(config.get(part) is not None for part in parts)
+
+
+def _word(value: Any) -> str:
+    return str(shown(value))
+
+
+def _refused(field_: str, value: Any, rule: str, remedy: str) -> Refused:
+    return Refused(Problem(field_, value, rule, remedy))
