@@ -13,12 +13,15 @@ from pathlib import Path
 
 from aiohttp import web
 
+from local.apiserver.audit import BACKUPS, MAX_BYTES, AuditLog
+from local.apiserver.bootstrap import bootstrap, install
 from local.apiserver.calls import Cluster
 from local.apiserver.crds import read_definitions
 from local.apiserver.errors import ApiError
 from local.apiserver.resources import BUILT_IN, Registry
-from local.apiserver.server import Server, bootstrap, install
+from local.apiserver.server import Server
 from local.apiserver.store import HISTORY, Store
+from local.apiserver.users import read_token_file
 
 
 def _arguments() -> argparse.Namespace:
@@ -31,6 +34,29 @@ def _arguments() -> argparse.Namespace:
         "--token",
         default=os.environ.get("APISERVER_TOKEN"),
         help="bearer token that may do everything (default: APISERVER_TOKEN)",
+    )
+    parser.add_argument(
+        "--token-auth-file",
+        type=Path,
+        metavar="FILE",
+        help='more tokens, one a line: token,user,uid,"group1,group2"; roles say what their users may do',
+    )
+    parser.add_argument(
+        "--audit-log", type=Path, metavar="FILE", help="append audit.k8s.io/v1 events, one a line"
+    )
+    parser.add_argument(
+        "--audit-log-maxsize",
+        type=int,
+        default=MAX_BYTES >> 20,
+        metavar="MIB",
+        help="at this size the log becomes FILE.1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audit-log-maxbackup",
+        type=int,
+        default=BACKUPS,
+        metavar="N",
+        help="older logs to keep (default: %(default)s)",
     )
     parser.add_argument("--crd", action="append", default=[], type=Path, metavar="FILE")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain")
@@ -61,6 +87,13 @@ def make_cluster(definitions: list[Path], kubelet_token: str = "", history: int 
 
 async def serve(arguments: argparse.Namespace) -> None:
     cluster = make_cluster(arguments.crd, arguments.kubelet_token, arguments.history)
+    tokens = read_token_file(arguments.token_auth_file) if arguments.token_auth_file else {}
+    if arguments.token in tokens:
+        raise ValueError(f"{arguments.token_auth_file} holds the token of --token: give each user its own")
+    audit = None
+    if arguments.audit_log:
+        size = max(arguments.audit_log_maxsize, 1) << 20
+        audit = AuditLog(arguments.audit_log, size, max(arguments.audit_log_maxbackup, 0))
     host, _, port = arguments.listen.rpartition(":")
     tls = None
     if arguments.tls_cert:
@@ -68,7 +101,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
     access = logging.getLogger("aiohttp.access") if arguments.verbose else None
     runner = web.AppRunner(
-        Server(cluster, arguments.token).application(),
+        Server(cluster, arguments.token, tokens, audit).application(),
         access_log=access,
         shutdown_timeout=1.0,
         handler_cancellation=True,  # a watcher that goes away takes its watch along
@@ -83,6 +116,8 @@ async def serve(arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await runner.cleanup()
+    if audit:
+        audit.close()
 
 
 def main() -> int:

@@ -95,6 +95,11 @@ def _of(group: str, plural: str, kind: str, **more: object) -> Resource:
     return Resource(group, "v1", plural, kind, **{"model": f"V1{kind}", **more})  # type: ignore[arg-type]
 
 
+def _review(group: str, kind: str, namespaced: bool = False) -> Resource:
+    """What is asked and answered, but never kept."""
+    return _of(group, kind.lower() + "s", kind, namespaced=namespaced, verbs=("create",))
+
+
 BUILT_IN: tuple[Resource, ...] = (
     _core("configmaps", "ConfigMap", short_names=("cm",)),
     _core(
@@ -203,13 +208,11 @@ BUILT_IN: tuple[Resource, ...] = (
     _of("rbac.authorization.k8s.io", "rolebindings", "RoleBinding"),
     _of("rbac.authorization.k8s.io", "roles", "Role"),
     _of("scheduling.k8s.io", "priorityclasses", "PriorityClass", namespaced=False, short_names=("pc",)),
-    _of(
-        "authorization.k8s.io",
-        "selfsubjectaccessreviews",
-        "SelfSubjectAccessReview",
-        namespaced=False,
-        verbs=("create",),
-    ),
+    _review("authentication.k8s.io", "SelfSubjectReview"),
+    _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True),
+    _review("authorization.k8s.io", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "SelfSubjectRulesReview"),
+    _review("authorization.k8s.io", "SubjectAccessReview"),
 )
 
 CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")

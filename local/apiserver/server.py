@@ -1,56 +1,44 @@
-"""The HTTP side: authentication, routing, and answers as JSON."""
+"""The HTTP side: routing, and answers as JSON."""
 
 from __future__ import annotations
 
-import hmac
-import json
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
 from local.apiserver import discovery, openapi
+from local.apiserver.access import Gate
 from local.apiserver.admitting import Answer
-from local.apiserver.calls import Call, Cluster, Target, now, parse_path
+from local.apiserver.attributes import is_watch, verb_of
+from local.apiserver.audit import AuditLog, Exchange
+from local.apiserver.calls import Call, Cluster, Target, parse_path
 from local.apiserver.crds import after_write
 from local.apiserver.deleting import delete, delete_collection
 from local.apiserver.errors import (
     ApiError,
     Object,
-    forbidden,
     internal,
     method_not_allowed,
     no_such_resource,
 )
 from local.apiserver.proxying import serve_exec, stream_log
+from local.apiserver.rbac import Rbac
 from local.apiserver.reading import get, list_objects
-from local.apiserver.resources import Resource
+from local.apiserver.reviews import is_review, review
 from local.apiserver.subresources import serve
 from local.apiserver.tables import in_form, wanted_form
+from local.apiserver.users import ADMIN, Tokens, User
 from local.apiserver.watching import Watch
 from local.apiserver.writing import create, patch, replace
 
 log = logging.getLogger("apiserver")
-_PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
-_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 MAX_BODY = 3 * 1024 * 1024
 
-
-def verb_of(method: str, target: Target, watch: bool) -> str:
-    if method == "GET":
-        return "watch" if watch else "get" if target.name else "list"
-    if method == "DELETE":
-        return "delete" if target.name else "deletecollection"
-    return _VERBS.get(method, method.lower())
-
-
-def is_watch(request: web.Request) -> bool:
-    return request.query.get("watch", "").lower() in ("1", "true")
-
-
 _SESSION = web.AppKey("kubelets", aiohttp.ClientSession)
+_EXCHANGE = web.RequestKey("exchange", Exchange)
 
 
 async def _kubelet_session(app: web.Application) -> AsyncIterator[None]:
@@ -66,46 +54,55 @@ class Server:
 
     cluster: Cluster
     token: str
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    """Users with a token of their own, who may do what roles allow them."""
+    audit: AuditLog | None = None
+
+    def __post_init__(self) -> None:
+        self._rbac = Rbac(self.cluster)
+        self._gate = Gate(Tokens({**self.tokens, self.token: ADMIN}), self._rbac)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
         app.cleanup_ctx.append(_kubelet_session)
+        app.on_response_prepare.append(self._note_start)
         app.router.add_route("*", "/{tail:.*}", self.handle)
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        exchange = request[_EXCHANGE] = Exchange.of(request)
         try:
-            self._authenticate(request)
+            response = await self._respond(request, exchange)
+            exchange.code = response.status
+            return response
+        finally:
+            if self.audit:
+                self.audit.add(exchange, "ResponseComplete")
+
+    async def _note_start(self, request: web.Request, response: web.StreamResponse) -> None:
+        """The head of an answer goes out: of one that stays open this may be all for a long time."""
+        exchange = request.get(_EXCHANGE)
+        if self.audit and exchange is not None and exchange.stays_open and not exchange.failure:
+            exchange.code = response.status
+            self.audit.add(exchange, "ResponseStarted")
+
+    async def _respond(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+        try:
+            self._gate.admit(request, exchange.asker)
             return await self._route(request)
         except ApiError as error:
-            return web.json_response(error.status(), status=error.code, headers=error.headers)
+            exchange.failure = error.status()
+            return web.json_response(exchange.failure, status=error.code, headers=error.headers)
         except web.HTTPRequestEntityTooLarge:
             text = f"Request entity too large: limit is {MAX_BODY}"
-            return web.json_response(ApiError(413, "RequestEntityTooLarge", text).status(), status=413)
+            exchange.failure = ApiError(413, "RequestEntityTooLarge", text).status()
+            return web.json_response(exchange.failure, status=413)
         except (ConnectionResetError, web.HTTPException):
             raise
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
-            return web.json_response(internal(str(error)).status(), status=500)
-
-    def _authenticate(self, request: web.Request) -> None:
-        header = request.headers.get("Authorization", "")
-        if header:
-            given = header.removeprefix("Bearer ").strip()
-            if not hmac.compare_digest(given.encode(), self.token.encode()):
-                raise ApiError(401, "Unauthorized", "Unauthorized")
-            return
-        if request.path in _PUBLIC:
-            return
-        user, target = 'User "system:anonymous"', parse_path(request.path)
-        if target is None:
-            text = f'forbidden: {user} cannot {request.method.lower()} path "{request.path}"'
-            raise ApiError(403, "Forbidden", text, {})
-        verb = verb_of(request.method, target, is_watch(request))
-        where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
-        plural = "/".join(p for p in (target.plural, target.subresource) if p)
-        text = f'{user} cannot {verb} resource "{plural}" in API group "{target.group}" {where}'
-        raise forbidden(Resource(target.group, target.version, target.plural, "").subject(target.name), text)
+            exchange.failure = internal(str(error)).status()
+            return web.json_response(exchange.failure, status=500)
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path, registry = request.path.rstrip("/") or "/", self.cluster.registry
@@ -153,9 +150,11 @@ class Server:
             raise no_such_resource()
         if target.namespace and not resource.namespaced:
             raise no_such_resource()
-        verb = verb_of(request.method, target, is_watch(request))
+        verb = verb_of(request.method, target, is_watch(request.query))
         if not target.subresource and verb not in resource.verbs:
             raise method_not_allowed()
+        exchange = request[_EXCHANGE]
+        exchange.body = await request.read()
         call = Call(
             self.cluster,
             resource,
@@ -163,7 +162,7 @@ class Server:
             dict(request.query),
             request.headers.get("User-Agent", ""),
             request.headers.get("Content-Type", ""),
-            await request.read(),
+            exchange.body,
         )
         form = wanted_form(request.headers.get("Accept", "")) if target.subresource != "log" else ""
         if verb == "watch":
@@ -172,14 +171,17 @@ class Server:
             return await stream_log(request, call, request.app[_SESSION])
         if target.subresource == "exec" and request.method in ("GET", "POST"):
             return await serve_exec(request, call, request.app[_SESSION])
-        return self._answer(call, self._perform(call, request.method, verb), form)
+        if is_review(resource):
+            answer = review(call, self._rbac, exchange.asker.effective)
+        else:
+            answer = self._perform(call, request.method, verb)
+        exchange.answer = answer.body
+        return self._answer(call, answer, form)
 
     def _perform(self, call: Call, method: str, verb: str) -> Answer:
         target, resource = call.target, call.resource
         if target.subresource not in ("", "status"):
             answer = serve(call, method)
-        elif resource.plural == "selfsubjectaccessreviews" and method == "POST":
-            return Answer({**call.body(), "status": {"allowed": True}}, 201)
         elif method == "GET":
             return Answer(get(call) if target.name else list_objects(call))
         elif method == "POST" and not target.name and (target.namespace or not resource.namespaced):
@@ -223,23 +225,3 @@ class Server:
             await lines.aclose()
             watch.close()
         return response
-
-
-def bootstrap(cluster: Cluster) -> None:
-    """The namespaces that every cluster has."""
-    resource = cluster.registry.find("", "v1", "namespaces")
-    assert resource is not None
-    for name in ("default", "kube-node-lease", "kube-public", "kube-system"):
-        body = {"metadata": {"name": name, "creationTimestamp": now()}}
-        call = Call(cluster, resource, Target("", "v1", "namespaces"), raw=json.dumps(body).encode())
-        create(call)
-
-
-def install(cluster: Cluster, definition: Object) -> None:
-    """Creates a CustomResourceDefinition and serves it; ApiError if it is not valid."""
-    resource = cluster.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-    assert resource is not None
-    target = Target(resource.group, resource.version, resource.plural)
-    call = Call(cluster, resource, target, raw=json.dumps(definition).encode())
-    create(call)
-    after_write(call)

@@ -173,7 +173,42 @@ def _role_binding(obj: Object, old: Object | None) -> list[FieldError]:
     ref = obj.get("roleRef") or {}
     if old is not None and ref != old.get("roleRef"):
         return [invalid_value("roleRef", ref, "cannot change roleRef")]
-    return [] if ref.get("name") else [required("roleRef.name")]
+    errors = [] if ref.get("name") else [required("roleRef.name")]
+    kinds = ("Role", "ClusterRole") if obj["kind"] == "RoleBinding" else ("ClusterRole",)
+    if ref.get("kind") not in kinds:
+        errors.append(unsupported("roleRef.kind", ref.get("kind", ""), kinds))
+    for i, subject in enumerate(obj.get("subjects") or ()):
+        path = f"subjects[{i}]"
+        if not subject.get("name"):
+            errors.append(required(f"{path}.name"))
+        if subject.get("kind") not in ("ServiceAccount", "User", "Group"):
+            names = ("ServiceAccount", "User", "Group")
+            errors.append(unsupported(f"{path}.kind", subject.get("kind", ""), names))
+        elif subject["kind"] == "ServiceAccount" and obj["kind"] == "ClusterRoleBinding":
+            errors += [] if subject.get("namespace") else [required(f"{path}.namespace")]
+    return errors
+
+
+def _role(obj: Object, old: Object | None) -> list[FieldError]:
+    """Rules for resources, and in ClusterRoles for paths; never both in one rule."""
+    errors: list[FieldError] = []
+    for i, rule in enumerate(obj.get("rules") or ()):
+        path, urls = f"rules[{i}]", rule.get("nonResourceURLs")
+        if not rule.get("verbs"):
+            errors.append(required(f"{path}.verbs", "verbs must contain at least one value"))
+        if urls:
+            if obj["kind"] == "Role":
+                text = "namespaced rules cannot apply to non-resource URLs"
+                errors.append(invalid_value(f"{path}.nonResourceURLs", urls, text))
+            if rule.get("apiGroups") or rule.get("resources") or rule.get("resourceNames"):
+                text = "rules cannot apply to both regular resources and non-resource URLs"
+                errors.append(invalid_value(f"{path}.nonResourceURLs", urls, text))
+            continue
+        if not rule.get("apiGroups"):
+            errors.append(required(f"{path}.apiGroups", "resource rules must supply at least one api group"))
+        if not rule.get("resources"):
+            errors.append(required(f"{path}.resources", "resource rules must supply at least one resource"))
+    return errors
 
 
 def _definition(obj: Object, old: Object | None) -> list[FieldError]:
@@ -222,4 +257,6 @@ CHECKS: dict[tuple[str, str], Check] = {
     ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _role_binding,
     ("rbac.authorization.k8s.io", "rolebindings"): _role_binding,
+    ("rbac.authorization.k8s.io", "clusterroles"): _role,
+    ("rbac.authorization.k8s.io", "roles"): _role,
 }
