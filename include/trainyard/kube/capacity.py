@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 from trainyard.kube.cluster import Object
+from trainyard.kube.quantity import parse_quantity, whole, written
+from trainyard.kube.requirements import NODEPOOL, ZONE, permitted, requirements_of
+from trainyard.kube.shortages import RECENT_SECONDS, lacks_capacity, time_of
 
 NEURON = "aws.amazon.com/neuron"
-# Karpenter itself tries an offering again after three minutes.
-RECENT_SECONDS = 180.0
-STAGES = ("Launched", "Registered", "Initialized")
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,6 @@ class Capacity:
     @property
     def enough(self) -> bool:
         return not self.permanent and not self.passing
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a NodeClaim is. stage: the last of STAGES that is true, or Requested."""
-
-    stage: str
-    ready: bool
-    waiting_for: str
-    failure: str | None = None
 
 
 def conditions(obj: Object) -> dict[str, Object]:
@@ -64,35 +54,20 @@ def assess(
             (),
             (),
         )
-    permanent: list[str] = []
-    passing: list[str] = []
+    permanent, passing = readiness(nodepool, nodeclass, name)
     notes: list[str] = []
-    for obj, label in ((nodepool, f"NodePool {name}"), (nodeclass, "its EC2NodeClass")):
-        if obj is None:
-            permanent.append(f"NodePool {name} refers to an EC2NodeClass that does not exist.")
-            continue
-        ready = conditions(obj).get("Ready")
-        if ready is None or ready["status"] != "True":
-            bad = [
-                f"{kind}: {item.get('reason') or item['status']} {item.get('message') or ''}".strip()
-                for kind, item in conditions(obj).items()
-                if item["status"] != "True"
-            ]
-            passing.append(
-                f"{label} is not ready ({'; '.join(bad) or 'Karpenter has not looked at it yet'})."
-            )
-    limit = ((nodepool.get("spec") or {}).get("limits") or {}).get(NEURON)
-    used = int(((nodepool.get("status") or {}).get("resources") or {}).get(NEURON, 0))
-    if limit is not None and free_chips < chips:
-        left = int(limit) - used
-        notes.append(f"{left} of {limit} chips left below the limit of NodePool {name}")
-        if int(limit) < chips:
+    limit, left = limits_left(nodepool).get(NEURON, (None, None))
+    if limit is not None and left is not None and free_chips < chips:
+        notes.append(f"{written(left)} of {written(limit)} chips left below the limit of NodePool {name}")
+        if limit < chips:
             permanent.append(
-                f"NodePool {name} is limited to {limit} chips, {chips} are needed. Raise "
+                f"NodePool {name} is limited to {written(limit)} chips, {chips} are needed. Raise "
                 f"spec.limits['{NEURON}']."
             )
         elif left < chips:
-            passing.append(f"NodePool {name} has {left} of {limit} chips left, {chips} are needed.")
+            passing.append(
+                f"NodePool {name} has {written(left)} of {written(limit)} chips left, {chips} are needed."
+            )
     lacking = [event for event in events if lacks_capacity(event, name)]
     if lacking:
         newest = max(lacking, key=time_of)
@@ -102,37 +77,67 @@ def assess(
     return Capacity(tuple(permanent), tuple(passing), tuple(notes))
 
 
-def lacks_capacity(event: Object, nodepool: str) -> bool:
-    """Whether EC2 had no instance for a NodeClaim of this pool: they are named `<pool>-<random>`."""
-    name = str((event.get("involvedObject") or {}).get("name") or "")
-    return event.get("reason") == "InsufficientCapacityError" and name.rpartition("-")[0] == nodepool
+def readiness(nodepool: Object, nodeclass: Object | None, name: str) -> tuple[list[str], list[str]]:
+    """(permanent, passing): which conditions of a NodePool and its EC2NodeClass are not true, and why."""
+    permanent: list[str] = []
+    passing: list[str] = []
+    for obj, label in ((nodepool, f"NodePool {name}"), (nodeclass, "its EC2NodeClass")):
+        if obj is None:
+            permanent.append(f"NodePool {name} refers to an EC2NodeClass that does not exist.")
+            continue
+        said = unready(obj)
+        if said is not None:
+            passing.append(f"{label} is not ready ({said}).")
+    return permanent, passing
 
 
-def progress(claim: Object | None, node: Object | None, chips: int) -> Progress:
-    """How far a NodeClaim is on its way to a node with allocatable Neuron chips."""
-    if claim is None:
-        return Progress("Requested", False, "Karpenter to make a NodeClaim")
-    found = conditions(claim)
-    stage = "Requested"
-    for kind in STAGES:
-        item = found.get(kind)
-        if item is None or item["status"] != "True":
-            reason = (
-                f" ({item.get('reason')}: {item.get('message') or ''})" if item and item.get("reason") else ""
-            )
-            return Progress(stage, False, _WAITS[kind] + reason)
-        stage = kind
-    allocatable = int(((node or {}).get("status") or {}).get("allocatable", {}).get(NEURON, 0))
-    if allocatable < chips:
-        return Progress(stage, False, f"the device plugin to offer {chips} chips (offered: {allocatable})")
-    return Progress(stage, True, "")
+def unready(obj: Object) -> str | None:
+    """The conditions that are not true, with Karpenter's reasons; None where it is ready."""
+    found = conditions(obj)
+    ready = found.get("Ready")
+    if ready is None:
+        return "Karpenter has not looked at it yet"
+    if ready["status"] == "True":
+        generation = obj["metadata"].get("generation")
+        seen = ready.get("observedGeneration")
+        if generation and seen and seen < generation:
+            return f"Karpenter has looked at generation {seen}, it is at {generation}"
+        return None
+    return "; ".join(words(item) for item in found.values() if item["status"] != "True")
 
 
-_WAITS = {
-    "Launched": "EC2 to launch the instance",
-    "Registered": "the node to join the cluster",
-    "Initialized": "the node's Neuron devices to be offered",
-}
+def words(condition: Object) -> str:
+    """One condition for people."""
+    reason = condition.get("reason") or condition["status"]
+    return f"{condition['type']}: {reason} {condition.get('message') or ''}".strip()
+
+
+def limits_left(nodepool: Object) -> dict[str, tuple[Decimal, Decimal]]:
+    """(limit, what is left of it) of every resource that the NodePool limits."""
+    spec, status = nodepool.get("spec") or {}, nodepool.get("status") or {}
+    used = {**(status.get("resources") or {}), "nodes": status.get("nodes", 0)}
+    out = {}
+    for resource, limit in (spec.get("limits") or {}).items():
+        bound = parse_quantity(limit)
+        out[resource] = bound, bound - parse_quantity(used.get(resource, 0))
+    return out
+
+
+def zones_of(nodepool: Object, nodeclass: Object | None) -> tuple[str, ...]:
+    """Zones that the NodePool's nodes can be in; empty where nothing tells."""
+    requirements = requirements_of(nodepool)
+    subnets = ((nodeclass or {}).get("status") or {}).get("subnets") or []
+    zones = sorted({item["zone"] for item in subnets if item.get("zone")})
+    if not zones:
+        zones = sorted(
+            {
+                zone
+                for item in requirements
+                if item["key"] == ZONE and item["operator"] == "In"
+                for zone in item.get("values") or []
+            }
+        )
+    return permitted(requirements, ZONE, zones)
 
 
 def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -> int:
@@ -146,10 +151,9 @@ def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -
             used[host] = used.get(host, 0) + pod_chips(pod)
     return max(
         (
-            int((node.get("status") or {}).get("allocatable", {}).get(NEURON, 0))
-            - used.get(node["metadata"]["name"], 0)
+            allocatable_chips(node) - used.get(node["metadata"]["name"], 0)
             for node in nodes
-            if (node["metadata"].get("labels") or {}).get("karpenter.sh/nodepool") == nodepool
+            if (node["metadata"].get("labels") or {}).get(NODEPOOL) == nodepool
             and not node["metadata"].get("deletionTimestamp")
             and not (node.get("spec") or {}).get("unschedulable")
         ),
@@ -157,19 +161,19 @@ def free_chips(nodes: Iterable[Object], pods: Iterable[Object], nodepool: str) -
     )
 
 
+def allocatable_chips(node: Object | None) -> int:
+    """What the device plugin offers on a node."""
+    return whole((((node or {}).get("status") or {}).get("allocatable") or {}).get(NEURON))
+
+
 def pod_chips(pod: Object) -> int:
     """Neuron chips that a pod holds."""
 
     def of(containers: Iterable[Object]) -> list[int]:
         return [
-            int(((item.get("resources") or {}).get("limits") or {}).get(NEURON, 0))
+            whole(((item.get("resources") or {}).get("limits") or {}).get(NEURON))
             for item in containers or []
         ]
 
     spec = pod.get("spec") or {}
     return max(sum(of(spec.get("containers") or [])), *of(spec.get("initContainers") or []), 0)
-
-
-def time_of(event: Object) -> datetime:
-    text: Any = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
-    return datetime.fromisoformat(str(text).replace("Z", "+00:00"))

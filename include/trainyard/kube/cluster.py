@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "Node": Kind("v1", "nodes", namespaced=False),
     "Deployment": Kind("apps/v1", "deployments"),
     "ReplicaSet": Kind("apps/v1", "replicasets"),
+    "DaemonSet": Kind("apps/v1", "daemonsets"),
     "EndpointSlice": Kind("discovery.k8s.io/v1", "endpointslices"),
     "HTTPRoute": Kind("gateway.networking.k8s.io/v1", "httproutes"),
     "NodePool": Kind("karpenter.sh/v1", "nodepools", namespaced=False),

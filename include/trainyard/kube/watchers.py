@@ -7,45 +7,16 @@ error when waiting longer is pointless; it never sleeps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from trainyard.errors import CanaryNotReady, PermanentError, TrainyardError
-from trainyard.kube import capacity, diagnosis
+from trainyard.errors import CanaryNotReady, TrainyardError
+from trainyard.kube import claims, diagnosis, shortages
 from trainyard.kube.cluster import Cluster, Object
-
-
-@dataclass(frozen=True)
-class Look:
-    """done: nothing is left to wait for. note: what was seen, for people. data: for the record."""
-
-    done: bool
-    note: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-def capacity_free(cluster: Cluster, *, nodepool: str, chips: int) -> Look:
-    """NodePool and EC2NodeClass ready, limits not used up, no recent lack of capacity. Raises
-    PermanentError."""
-    pool = cluster.find("NodePool", nodepool)
-    nodeclass = None
-    if pool is not None:
-        name = pool["spec"]["template"]["spec"]["nodeClassRef"]["name"]
-        nodeclass = cluster.find("EC2NodeClass", name)
-    free = capacity.free_chips(cluster.list("Node"), cluster.list("Pod"), nodepool)
-    lacking = cluster.list("Event", fields="reason=InsufficientCapacityError")
-    found = capacity.assess(
-        pool, nodeclass, chips, lacking, datetime.now(UTC), name=nodepool, free_chips=free
-    )
-    if found.permanent:
-        raise PermanentError(" ".join(found.permanent))
-    if free >= chips:
-        return Look(True, f"a running node of {nodepool} has {free} chips free, {chips} are needed")
-    if found.passing:
-        return Look(False, " ".join(found.passing))
-    notes = "; ".join(found.notes) or "no limit on chips"
-    return Look(True, f"NodePool {nodepool} and its EC2NodeClass are ready; {notes}")
+from trainyard.kube.devices import device_plugin
+from trainyard.kube.karpenter import capacity_free, nodeclaim, nodepool_ready
+from trainyard.kube.looks import Look
+from trainyard.kube.requirements import NODEPOOL
 
 
 def node_ready(
@@ -71,21 +42,20 @@ def node_ready(
     never = diagnosis.never_schedulable(pod, events)
     if never is not None:
         raise never
-    claims = [
+    claim = claims.newest(
         claim
-        for claim in cluster.list("NodeClaim", labels=f"karpenter.sh/nodepool={nodepool}")
+        for claim in cluster.list("NodeClaim", labels=f"{NODEPOOL}={nodepool}")
         if not claim["metadata"].get("deletionTimestamp")
-    ]
-    if not claims:
+    )
+    if claim is None:
         lack = _lack(cluster, pod, nodepool)
         if lack:
             return Look(False, f"EC2 has no capacity for the node, Karpenter keeps trying: {lack}")
         said = diagnosis.unschedulable(pod, events)
         return Look(False, f"waiting for Karpenter to make a NodeClaim ({said or 'not looked at yet'})")
-    claim = max(claims, key=lambda item: item["metadata"]["creationTimestamp"])
     node_name = (claim.get("status") or {}).get("nodeName")
     node = cluster.find("Node", node_name) if node_name else None
-    seen = capacity.progress(claim, node, chips)
+    seen = claims.progress(claim, node, chips)
     if seen.ready:
         return Look(False, f"NodeClaim {claim['metadata']['name']} is ready; waiting for the pod to be bound")
     return Look(False, f"NodeClaim {claim['metadata']['name']}: {seen.stage}; waiting for {seen.waiting_for}")
@@ -109,10 +79,10 @@ def _lack(cluster: Cluster, pod: Object, nodepool: str) -> str:
     since = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
     said = [
         event
-        for event in cluster.list("Event", fields="reason=InsufficientCapacityError")
-        if capacity.lacks_capacity(event, nodepool) and capacity.time_of(event) >= since
+        for event in cluster.list("Event", fields=f"reason={shortages.REASON}")
+        if shortages.lacks_capacity(event, nodepool) and shortages.time_of(event) >= since
     ]
-    return str(max(said, key=capacity.time_of).get("message")) if said else ""
+    return str(max(said, key=shortages.time_of).get("message")) if said else ""
 
 
 def _node_data(cluster: Cluster, host: str | None) -> dict[str, Any]:
@@ -206,7 +176,10 @@ def last_words(cluster: Cluster, watcher: str, arguments: Mapping[str, Any]) -> 
 
 WATCHERS: Mapping[str, Callable[..., Look]] = {
     "capacity_free": capacity_free,
+    "device_plugin": device_plugin,
     "node_ready": node_ready,
+    "nodeclaim": nodeclaim,
+    "nodepool_ready": nodepool_ready,
     "servers_ready": servers_ready,
     "elapsed": elapsed,
 }

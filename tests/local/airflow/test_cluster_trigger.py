@@ -107,7 +107,7 @@ async def test_what_is_done_is_told_with_a_note() -> None:
 
 async def test_what_can_never_be_is_told_at_once(space: str) -> None:
     event = await first_event(trigger("capacity_free", {"nodepool": f"no-{space}", "chips": 4}))
-    assert (event["status"], event["error"]) == ("failed", "PermanentError")
+    assert (event["status"], event["error"]) == ("failed", "NotFound")
     assert "does not exist" in event["message"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainyard.kube import capacity
+from trainyard.kube import capacity, claims
 
 Obj = dict[str, Any]
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -103,7 +103,7 @@ def test_the_lack_of_another_pool_is_not_ours(claim: str) -> None:
 )
 def test_a_nodeclaim_is_followed_stage_by_stage(true: tuple[str, ...], stage: str, words: str) -> None:
     claim = {"status": {"conditions": [condition(kind) for kind in true]}}
-    found = capacity.progress(claim, None, 16)
+    found = claims.progress(claim, None, 16)
     assert (found.stage, found.ready) == (stage, False)
     assert words in found.waiting_for
 
@@ -116,16 +116,16 @@ def test_karpenters_reason_is_told() -> None:
             "Initialized", "Unknown", reason="ResourceNotRegistered", message="neuron was not registered"
         ),
     ]
-    found = capacity.progress({"status": {"conditions": conditions}}, None, 16)
+    found = claims.progress({"status": {"conditions": conditions}}, None, 16)
     assert "ResourceNotRegistered: neuron was not registered" in found.waiting_for
 
 
 def test_a_node_is_ready_when_its_device_plugin_offers_the_chips() -> None:
-    claim = {"status": {"conditions": [condition(kind) for kind in capacity.STAGES]}}
-    assert "offered: 0" in capacity.progress(claim, None, 16).waiting_for
+    claim = {"status": {"conditions": [condition(kind) for kind in claims.STAGES]}}
+    assert "offered: 0" in claims.progress(claim, None, 16).waiting_for
     node = {"status": {"allocatable": {capacity.NEURON: "16"}}}
-    assert capacity.progress(claim, node, 16).ready
-    assert capacity.progress(None, None, 16).waiting_for == "Karpenter to make a NodeClaim"
+    assert claims.progress(claim, node, 16).ready
+    assert claims.progress(None, None, 16).waiting_for == "Karpenter to make a NodeClaim"
 
 
 def node(name: str, chips: int, nodepool: str = "neuron", **changes: Any) -> Obj:
