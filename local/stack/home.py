@@ -54,6 +54,20 @@ class Home:
         return self.root / "kubeconfig"
 
     @property
+    def airflow_kubeconfig(self) -> Path:
+        """Leads to the same API server as Airflow's own user, who may do what roles allow it."""
+        return self.root / "kubeconfig-airflow"
+
+    @property
+    def token_file(self) -> Path:
+        """The API server's users besides the one that may do everything."""
+        return self.root / "api-tokens.csv"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.logs / "apiserver-audit.log"
+
+    @property
     def certificates(self) -> Path:
         return self.root / "certificates"
 
@@ -111,6 +125,7 @@ class Secrets:
     s3_access_key: str
     s3_secret_key: str
     api_token: str
+    airflow_api_token: str
     kubelet_token: str
     airflow_password: str
     airflow_jwt: str

