@@ -1,28 +1,71 @@
-"""Neuron instance types: chips, logical cores, memory.
+"""Neuron instance types: chips, cores, memory, network, and how they are bought.
 
-Source: AWS product pages and the Neuron SDK 2.32 docs. `hbm_gb` is per chip, in GB (10**9 bytes) as AWS
-prints it.
-TP counts *logical* cores: on trn2 two physical cores make one (LNC=2, the default; optimum supports no
-other).
+`hbm_gb_per_chip` counts GB of 10**9 bytes. AWS prints the same number sometimes as GB, sometimes as GiB (the
+chips hold 7 % more); a preflight takes the smaller.
+TP counts *logical* cores: on trn2 two physical cores make one by default (LNC=2).
+
+Source: the EC2 product pages and user guide, karpenter-provider-aws 1.14's tables of instance types, and the
+Neuron SDK 2.32 documentation (device memory, LNC). `auto_mode` is the EKS guide's word for trn1 and inf2, and
+awslabs/ai-on-eks's for trn2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from trainyard.errors import Problem, Refused
+
+# What neuronx-cc compiles for: Inferentia2 and Trainium1 have the same core.
+Target = Literal["trn1", "trn2"]
+
+# Karpenter keeps this part of EC2's memory for the hypervisor (VM_MEMORY_OVERHEAD_PERCENT), and the kubelet
+# and the DaemonSets need some of the rest.
+_KEPT_BY_VM = 0.075
+_KEPT_BY_NODE = 2**30
+_KEPT_CPUS = 1
 
 
 @dataclass(frozen=True)
 class Instance:
     name: str
-    family: str  # trn1, trn1n, trn2, inf2: Karpenter's karpenter.k8s.aws/instance-family
+    family: str  # Karpenter's karpenter.k8s.aws/instance-family
+    chip: str  # inferentia2, trainium1, trainium2
+    target: Target
     chips: int  # what the device plugin advertises as aws.amazon.com/neuron
     physical_cores_per_chip: int
-    default_lnc: int  # physical cores that make one logical core
+    lncs: tuple[int, ...]  # physical cores that can make one logical core; the first is the default
     hbm_gb_per_chip: int
     vcpus: int
     memory_gib: int
+    nvme_count: int
+    nvme_gb: int  # each
+    network: str  # as AWS prints it; "up to" is a burst
+    efa: int  # EFA interfaces, 0: none
+    auto_mode: bool  # EKS Auto Mode brings such nodes
+    spot: bool  # sold as spot in some region
+    bought: str  # how, beside on-demand
+
+    @property
+    def default_lnc(self) -> int:
+        return self.lncs[0]
+
+    @property
+    def hbm_gb(self) -> int:
+        return self.chips * self.hbm_gb_per_chip
+
+    @property
+    def physical_cores(self) -> int:
+        return self.chips * self.physical_cores_per_chip
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """What pods can have of the host's memory."""
+        return max(0, int(self.memory_gib * 2**30 * (1 - _KEPT_BY_VM)) - _KEPT_BY_NODE)
+
+    @property
+    def usable_cpus(self) -> int:
+        return self.vcpus - _KEPT_CPUS
 
     def cores_per_chip(self, lnc: int) -> int:
         return self.physical_cores_per_chip // lnc
@@ -33,23 +76,65 @@ class Instance:
     def hbm_bytes_per_core(self, lnc: int) -> int:
         return self.hbm_gb_per_chip * 10**9 // self.cores_per_chip(lnc)
 
-
-def _table() -> dict[str, Instance]:
-    rows = [
-        Instance("trn2.48xlarge", "trn2", 16, 8, 2, 96, 192, 2048),
-        Instance("trn2.3xlarge", "trn2", 1, 8, 2, 96, 12, 128),
-        Instance("trn1.2xlarge", "trn1", 1, 2, 1, 32, 8, 32),
-        Instance("trn1.32xlarge", "trn1", 16, 2, 1, 32, 128, 512),
-        Instance("trn1n.32xlarge", "trn1n", 16, 2, 1, 32, 128, 512),
-        Instance("inf2.xlarge", "inf2", 1, 2, 1, 32, 4, 16),
-        Instance("inf2.8xlarge", "inf2", 1, 2, 1, 32, 32, 128),
-        Instance("inf2.24xlarge", "inf2", 6, 2, 1, 32, 96, 384),
-        Instance("inf2.48xlarge", "inf2", 12, 2, 1, 32, 192, 768),
-    ]
-    return {row.name: row for row in rows}
+    def advertised(self, lnc: int | None = None) -> dict[str, int]:
+        """What the device plugin says a node has. `aws.amazon.com/neurondevice` ended with SDK 2.22."""
+        return {
+            "aws.amazon.com/neuron": self.chips,
+            "aws.amazon.com/neuroncore": self.cores(lnc or self.default_lnc),
+        }
 
 
-INSTANCES = _table()
+_INF2, _TRN1, _TRN2 = (
+    ("inferentia2", "trn1"),
+    ("trainium1", "trn1"),
+    ("trainium2", "trn2"),
+)
+_BLOCKS = "Capacity Blocks for ML, or a capacity reservation"
+
+
+def _inf2(size: str, chips: int, vcpus: int, memory: int, network: str) -> Instance:
+    return Instance(
+        f"inf2.{size}", "inf2", "inferentia2", "trn1", chips, 2, (1,), 32, vcpus, memory, 0, 0, network, 0,
+        True, True, "Savings Plans, capacity reservations",
+    )  # fmt: skip
+
+
+def _trn1(
+    name: str, chips: int, vcpus: int, memory: int, nvme: tuple[int, int], network: str, efa: int
+) -> Instance:
+    return Instance(
+        name, name.partition(".")[0], "trainium1", "trn1", chips, 2, (1,), 32, vcpus, memory, *nvme, network,
+        efa, True, True, f"{_BLOCKS} (32xlarge)" if chips > 1 else "Savings Plans, capacity reservations",
+    )  # fmt: skip
+
+
+def _trn2(
+    name: str, chips: int, vcpus: int, memory: int, nvme: tuple[int, int], network: str, efa: int, spot: bool
+) -> Instance:
+    return Instance(
+        name, name.partition(".")[0], "trainium2", "trn2", chips, 8, (2, 1), 96, vcpus, memory, *nvme,
+        network, efa, False, spot, _BLOCKS,
+    )  # fmt: skip
+
+
+INSTANCES: dict[str, Instance] = {
+    row.name: row
+    for row in (
+        _inf2("xlarge", 1, 4, 16, "Up to 15 Gbps"),
+        _inf2("8xlarge", 1, 32, 128, "Up to 25 Gbps"),
+        _inf2("24xlarge", 6, 96, 384, "50 Gbps"),
+        _inf2("48xlarge", 12, 192, 768, "100 Gbps"),
+        _trn1("trn1.2xlarge", 1, 8, 32, (1, 474), "Up to 12.5 Gbps", 0),
+        _trn1("trn1.32xlarge", 16, 128, 512, (4, 1900), "800 Gbps", 8),
+        _trn1("trn1n.32xlarge", 16, 128, 512, (4, 1900), "1600 Gbps", 16),
+        _trn2("trn2.3xlarge", 1, 12, 128, (1, 470), "200 Gbps", 1, True),
+        _trn2("trn2.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 16, True),
+        # One host of an UltraServer: four of them, joined by NeuronLink, are 64 chips with 6 TB. A pod runs
+        # on one host.
+        _trn2("trn2u.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 16, False),
+    )
+}
+ULTRASERVER_HOSTS = 4
 
 
 def instance(name: str) -> Instance:
