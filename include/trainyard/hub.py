@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from trainyard import hub_weights
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError, TrainyardError
 from trainyard.hub_content import Content
 from trainyard.hub_headers import HEADER_CAP, Header, parse_header, parse_length
 from trainyard.hub_policy import MAX_FILES, HubFile
+from trainyard.neuron.models import Weights
 from trainyard.store.keys import check_commit, check_repo
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ LONGEST_WAIT = 20.0
 API_SECONDS = 20.0
 # One request brings length and header of most shards.
 HEADER_GUESS = 64 << 10
+# An index names every tensor and its shard: 160 bytes each.
+INDEX_CAP = 64 << 20
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
@@ -107,6 +111,36 @@ class Hub:
         return {
             file.path: self.header(repo, sha, file) for file in files if file.path.endswith(".safetensors")
         }
+
+    def weights(self, repo: str, sha: str, files: Iterable[HubFile]) -> Weights:
+        """What the safetensors among `files` hold; two requests as a rule, one a shard at worst.
+
+        Raises as `resolve`, and CorruptArtifact.
+        """
+        check_repo("repo", repo)
+        check_commit("revision", sha)
+        files = list(files)
+        shards = hub_weights.shards_of(files)
+        info = self._call(
+            f"{repo}@{sha}",
+            lambda api: api.model_info(repo, revision=sha, expand=["safetensors"], timeout=API_SECONDS),
+        )
+        summary = {"parameters": info.safetensors.parameters} if info.safetensors else None
+        return (
+            hub_weights.of_summary(summary, shards)
+            or hub_weights.of_index(
+                lambda path: self.read_json(repo, sha, path, max_bytes=INDEX_CAP),
+                (file.path for file in files),
+                shards,
+            )
+            or hub_weights.of_headers(self.headers(repo, sha, shards).values())
+        )
+
+    def gated(self, repo: str) -> bool:
+        """Whether the repository's files need an accepted licence, and so a token. Raises as `resolve`."""
+        check_repo("repo", repo)
+        info = self._call(repo, lambda api: api.model_info(repo, expand=["gated"], timeout=API_SECONDS))
+        return bool(info.gated)  # False, "auto" or "manual"
 
     def _call(self, what: str, call: Callable[[Any], T]) -> T:
         """Run one API call, again after what passes by itself."""

@@ -71,12 +71,14 @@ def select(files: Iterable[HubFile], config: Mapping[str, Any] | None = None) ->
     take: list[HubFile] = []
     left: list[tuple[str, str]] = []
     problems: list[Problem] = []
-    for file in sorted(files):
+    listed = sorted(files)
+    converted = any(file.path.startswith("model") and file.path.endswith(".safetensors") for file in listed)
+    for file in listed:
         problem = _name_problem(file)
         if problem:
             problems.append(problem)
             continue
-        reason = _needless(file.path)
+        reason = _needless(file.path, converted)
         if reason:
             left.append((file.path, reason))
             continue
@@ -87,7 +89,7 @@ def select(files: Iterable[HubFile], config: Mapping[str, Any] | None = None) ->
             take.append(file)
         else:
             left.append((file.path, "not needed to serve"))
-    problems += _repository_problems(take, bool(problems))
+    problems += _repository_problems(take, bool(problems), any(path.endswith(".gguf") for path, _ in left))
     if config is not None:
         problems += config_problems(config)
     if problems:
@@ -136,8 +138,12 @@ def _name_problem(file: HubFile) -> Problem | None:
     return None
 
 
-def _needless(path: str) -> str:
+def _needless(path: str, converted: bool) -> str:
+    """converted: the repository has its weights as transformers names them too (model*.safetensors)."""
     parts = PurePosixPath(path).parts
+    # Mistral puts its own form of the same weights beside them, pickled or not: never taken, never counted.
+    if converted and len(parts) == 1 and parts[0].startswith("consolidated"):
+        return "another form of the weights"
     if any(part.lower() in _OTHER_FORMS for part in parts[:-1]):
         return "another form of the weights, or no part of the model"
     if parts[-1].startswith("."):
@@ -180,7 +186,7 @@ def _is_taken(path: str) -> bool:
     return name.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
 
 
-def _repository_problems(take: list[HubFile], others: bool) -> list[Problem]:
+def _repository_problems(take: list[HubFile], others: bool, gguf: bool) -> list[Problem]:
     found = []
     paths = {file.path for file in take}
     if "config.json" not in paths:
@@ -195,7 +201,12 @@ def _repository_problems(take: list[HubFile], others: bool) -> list[Problem]:
     if not any(path.endswith(".safetensors") for path in paths) and not others:
         found.append(
             Problem(
-                "repository", "*.safetensors", "there are no safetensors weights", "Use a converted revision"
+                "repository",
+                "*.gguf" if gguf else "*.safetensors",
+                "its weights are GGUF, which no Neuron engine loads: there are no safetensors weights"
+                if gguf
+                else "there are no safetensors weights",
+                "Use the repository that these were made of, or a converted revision",
             )
         )
     if sum(file.size for file in take) > MAX_TOTAL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from local.checkpoints.checkpoint import write_checkpoint
@@ -10,6 +12,8 @@ from tests.support.hub import LocalHub
 from trainyard import hub as hub_module
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError, Refused
 from trainyard.hub import Hub
+from trainyard.hub_weights import INDEX, of_headers, of_index, of_summary, shards_of
+from trainyard.neuron.models import Weights
 
 REPO = "tests/Tiny-Llama"
 
@@ -122,3 +126,53 @@ def test_a_hub_that_ignores_ranges_is_coped_with(client: Hub, hub: LocalHub, pub
     whole = b"".join(client.stream(REPO, published, shard.path, shard.size))
     hub.break_by({"match": "safetensors", "ignore_range": True})
     assert client.content.read_range(REPO, published, shard.path, 100, 50) == whole[100:150]
+
+
+def test_the_hub_says_what_the_weights_are_without_sending_a_file(
+    client: Hub, hub: LocalHub, published: str
+) -> None:
+    files = client.files(REPO, published)
+    before = len(hub.requests())
+    weights = client.weights(REPO, published, files)
+    assert [request["path"] for request in hub.requests()[before:]] == [
+        f"/api/models/{REPO}/revision/{published}"
+    ]
+    headers = client.headers(REPO, published, files).values()
+    assert dict(weights.parameters) == {"BF16": sum(header.parameters for header in headers)}
+    assert weights.total == sum(header.data_bytes for header in headers)
+    assert weights.source == "headers"
+
+
+def test_a_summary_of_another_revision_is_not_believed(client: Hub, published: str) -> None:
+    # The Hub keeps one summary a repository. Here the files that are asked about are of another size.
+    files = [replace(file, size=file.size * 9) for file in client.files(REPO, published)]
+    shards = shards_of(files)
+    small = {"parameters": {"BF16": 1000}}
+    assert of_summary(small, shards) is None
+    assert of_summary({"parameters": {"F2_NEW": 1000}}, shards) is None
+    assert of_summary({"parameters": {"BF16": -5}}, shards) is None
+    assert of_summary(None, shards) is None
+
+
+def test_without_a_summary_index_and_headers_say_the_same(client: Hub, published: str) -> None:
+    files = client.files(REPO, published)
+    shards = shards_of(files)
+    exact = of_headers(client.headers(REPO, published, files).values())
+    indexed = of_index(
+        lambda path: client.read_json(REPO, published, path), (file.path for file in files), shards
+    )
+    if indexed is not None:  # a checkpoint of one shard has no index
+        assert (indexed.total, indexed.source) == (exact.total, "index")
+    assert of_index(lambda path: {"metadata": {"total_size": 5 * 10**15}}, [INDEX], shards) is None
+    assert of_index(lambda path: {"metadata": {"total_size": exact.total}}, [INDEX], shards) == Weights(
+        exact.total, source="index"
+    )
+
+
+def test_a_gated_repository_is_known_before_its_files_are_asked_for(
+    client: Hub, hub: LocalHub, published: str
+) -> None:
+    assert client.gated(REPO) is False
+    hub.break_by(gated=[REPO])
+    assert client.gated(REPO) is True
+    assert client.weights(REPO, published, client.files(REPO, published)).total > 0

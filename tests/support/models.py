@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from tests.support.memory_objects import MemoryObjects
 from trainyard.errors import NotFound
 from trainyard.hub_policy import HubFile
+from trainyard.neuron.models import Weights
 from trainyard.settings import Settings
 from trainyard.stages.context import Context
 
@@ -42,6 +44,9 @@ class PaperHub:
     shards: dict[str, int] = field(default_factory=lambda: {"model.safetensors": 16 * GB})
     seed: str = "one"
     others: tuple[str, ...] = ("tokenizer.json",)
+    # By dtype, as the Hub spells it; empty: only the shards' sizes are known.
+    parameters: dict[str, int] = field(default_factory=dict)
+    licence: bool = False
 
     @property
     def sha(self) -> str:
@@ -62,6 +67,14 @@ class PaperHub:
         for name, size in self.shards.items():
             found.append(HubFile(name, size, self._digest(name) * 1, self._digest(name)[:40]))
         return sorted(found)
+
+    def weights(self, repo: str, sha: str, files: Iterable[HubFile]) -> Weights:
+        if self.parameters:
+            return Weights.counted(self.parameters)
+        return Weights(sum(file.size for file in files if file.path.endswith(".safetensors")))
+
+    def gated(self, repo: str) -> bool:
+        return self.licence
 
     def _digest(self, name: str) -> str:
         return hashlib.sha256(f"{name}{self.seed}".encode()).hexdigest()

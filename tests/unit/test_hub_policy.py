@@ -58,6 +58,23 @@ def test_a_file_that_is_dangerous_is_refused_by_name_rule_and_way_out(bad: str, 
     assert problem.remedy
 
 
+def test_a_second_form_of_the_same_weights_is_left_whatever_it_is() -> None:
+    # As in mistralai/Mistral-7B-Instruct-v0.3 and mistralai/Mixtral-8x7B-Instruct-v0.1.
+    second = ["consolidated.safetensors", "consolidated.00.pt", "consolidated.01.pth"]
+    selection = select([*GOOD, *map(file, second)])
+    assert [found.path for found in selection.take] == sorted(found.path for found in GOOD)
+    assert {path for path, _ in selection.left} == set(second)
+    # Alone it is no second form: a pickle is refused, safetensors are the weights.
+    with pytest.raises(Refused, match="pickles"):
+        select([GOOD[0], file("consolidated.00.pt")])
+    assert select([GOOD[0], file("consolidated.safetensors")]).size == 2000
+
+
+def test_a_repository_of_gguf_files_is_refused_as_such() -> None:
+    with pytest.raises(Refused, match="GGUF"):
+        select([GOOD[0], file("tiny.Q4_K_M.gguf")])
+
+
 def test_links_and_submodules_are_refused() -> None:
     for mode, rule in (("120000", "symlink"), ("160000", "submodule")):
         with pytest.raises(Refused, match=rule):
