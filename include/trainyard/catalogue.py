@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainyard.errors import Problem, Refused
-from trainyard.spec import MODEL_NAME, Request, Spec, merge, parse_spec
+from trainyard.spec import FIXED, MODEL_NAME, Request, Spec, merge, parse_spec
 
 _MAX_BYTES = 64 * 1024
 
@@ -44,6 +45,17 @@ class _PlainLoader(yaml.SafeLoader):
 def names(folder: Path) -> list[str]:
     """The entries, sorted; reads the folder's listing only."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def followed(folder: Path, follow: str) -> list[str]:
+    """The entries that the schedule looks at. follow: names or patterns with commas between them.
+
+    A name that has no entry is kept: who looks at it says so.
+    """
+    known = names(folder)
+    wanted = [word for part in follow.split(",") if (word := part.strip())]
+    unknown = {word for word in wanted if not set(word) & set("*?[") and word not in known}
+    return sorted({name for name in known if any(fnmatchcase(name, word) for word in wanted)} | unknown)
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
@@ -113,8 +125,9 @@ def resolve(folder: Path, request: Request) -> Spec:
     document = merge(load(folder, request.release), request.overrides)
     if request.revision is not None:
         document = merge(document, {"model": {"revision": request.revision}})
-    if document.get("name") != request.release:
-        raise Refused(
-            Problem("overrides.name", document.get("name"), "a request cannot rename its entry", "Remove it.")
-        )
+    for name in FIXED:
+        if name in request.overrides:
+            raise Refused(
+                Problem(f"overrides.{name}", "…", "a request cannot change this of its entry", "Remove it.")
+            )
     return parse_spec(document, f"include/releases/{request.release}.yaml or the request's overrides")

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     refresh_schedule: str | None = Field(
         "*/15 * * * *", description="Cron of model_refresh: how often the Hub is asked for new revisions."
     )
+    follow: str = Field(
+        "*", description="Entries that model_refresh looks at: names or patterns, with commas between them."
+    )
     lease_minutes: float = Field(
         240.0, gt=0, description="A holder that says nothing for so long loses the model."
     )

@@ -49,6 +49,8 @@ class LocalTarget:
             "TRAINYARD_JOBS_IMAGE": "trainyard-jobs:local",
             "TRAINYARD_POLL_SECONDS": "2",
             "TRAINYARD_RETRY_SECONDS": "5",
+            # The local Hub has no other model of the catalogue.
+            "TRAINYARD_FOLLOW": "tiny-llama",
             # The local cluster has no DNS of its own, and its pods' addresses are good where pods run.
             "TRAINYARD_SERVICE_ADDRESSING": "endpoints",
         }

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainyard.bedrock import Bedrock
     from trainyard.kube.cluster import Cluster
     from trainyard.settings import Settings
     from trainyard.stages.context import Context
@@ -50,6 +51,23 @@ def service_models() -> Any:
     # The loader keeps whatever making a client asks it for.
     session.create_client("s3", region_name="us-east-1", config=Config(signature_version=UNSIGNED))
     return loader
+
+
+def bedrock(region: str) -> Bedrock:
+    """Bedrock's control plane in a region, by the same connection as S3."""
+    from trainyard.bedrock import Bedrock, client_config
+
+    def make_client() -> Any:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+        hook: AwsGenericHook[Any] = AwsGenericHook(
+            aws_conn_id=settings().aws_conn_id, client_type="bedrock", region_name=region
+        )
+        endpoint = hook.conn_config.get_service_endpoint_url("bedrock")
+        session = hook.get_session(region_name=region)
+        return session.client("bedrock", endpoint_url=endpoint, verify=hook.verify, config=client_config())
+
+    return Bedrock(make_client, region)
 
 
 def cluster(kubernetes_conn_id: str) -> Cluster:

@@ -8,6 +8,7 @@ logs/…                                         full logs of jobs
 releases/<model>/<release>.json                the ledger
 channels/<model>.json                          stable now, and before
 leases/<model>.json                            who may change a model now
+bedrock/<model>.json                           the last look at the Bedrock model that it is to equal
 """
 
 from __future__ import annotations
@@ -135,3 +136,7 @@ def channel(model: str) -> str:
 
 def lease(model: str) -> str:
     return f"leases/{check_id('model', model)}.json"
+
+
+def bedrock(model: str) -> str:
+    return f"bedrock/{check_id('model', model)}.json"

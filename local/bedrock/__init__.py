@@ -1,0 +1,1 @@
+"""A stand-in for Amazon Bedrock's control plane: which models there are, and until when."""
