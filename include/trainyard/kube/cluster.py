@@ -154,6 +154,11 @@ class Cluster:
             return ""
         return raw.decode(errors="replace")
 
+    def through(self, pod: str, namespace: str, port: int, path: str) -> str:
+        """GET of what a pod serves, passed on by the API server (`pods/proxy`)."""
+        raw = self._request("GET", f"{KINDS['Pod'].path(namespace, f'{pod}:{port}')}/proxy/{path}")
+        return raw.decode(errors="replace")
+
     def execute(self, pod: str, namespace: str, container: str, argv: Words, *, seconds: float) -> str:
         """Runs a command in a container and returns its output; stops listening after `seconds`."""
         from kubernetes import client, stream

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from trainyard.errors import DeviceUnhealthy, Inconclusive
+from trainyard.kube.readers import PodReader, conditions_at
 from trainyard.kube.servers import SERVER
-from trainyard.neuron.monitor import Health, judge_health, parse_reports
+from trainyard.neuron.health import Expected, Health, judge
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done
 from trainyard.stages.ready import server_pods
-
-_CONFIG = {
-    "period": "1s",
-    "neuron_runtimes": [
-        {
-            "tag_filter": ".*",
-            "metrics": [
-                {"type": "neuroncore_counters"},
-                {"type": "memory_used"},
-                {"type": "execution_stats"},
-            ],
-        }
-    ],
-    "system_metrics": [{"type": "neuron_hw_counters", "period": "1s"}],
-}
-# Long enough for two reports at a period of a second, and for a slow start of the tool.
-_SECONDS = 8.0
 
 
 def run(ctx: Context, release: Release) -> Done:
@@ -55,12 +37,7 @@ def run(ctx: Context, release: Release) -> Done:
 
 
 def look(ctx: Context, pod: str, chips: int) -> Health:
-    """Asks one pod. The monitor is stopped after its second report by `timeout`."""
-    script = (
-        f"printf '%s' '{json.dumps(_CONFIG)}' > \"${{TMPDIR:-/tmp}}/neuron-monitor.json\" && "
-        'exec timeout 3.5 neuron-monitor -c "${TMPDIR:-/tmp}/neuron-monitor.json"'
-    )
-    out = ctx.cluster.execute(
-        pod, ctx.settings.serving_namespace, SERVER, ["sh", "-c", script], seconds=_SECONDS
-    )
-    return judge_health(parse_reports(out), chips)
+    """Asks one pod, and what its node's agents say of it."""
+    namespace = ctx.settings.serving_namespace
+    readings = PodReader(ctx.cluster, namespace, pod, SERVER).read()
+    return judge(readings, Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard.neuron.monitor import judge_health, parse_report, parse_reports
+from trainyard.neuron.health import Expected, Health, judge
+from trainyard.neuron.monitor import parse_report, parse_reports
 
 
 def report(
@@ -72,13 +73,17 @@ def report(
     return {**document, **changes}
 
 
+def judged(output: str, devices: int) -> Health:
+    return judge(parse_reports(output, 1000.0), Expected(devices=devices))
+
+
 def health(*documents: dict[str, Any], devices: int = 2) -> tuple[str, str]:
-    found = judge_health(parse_reports("\n".join(json.dumps(each) for each in documents)), devices)
+    found = judged("\n".join(json.dumps(each) for each in documents), devices)
     return found.state, "; ".join(found.reasons)
 
 
 def test_two_clean_reports_are_health() -> None:
-    found = judge_health(parse_reports(f"{json.dumps(report())}\n{json.dumps(report())}"), 2)
+    found = judged(f"{json.dumps(report())}\n{json.dumps(report())}", 2)
     assert (found.state, found.reasons) == ("healthy", ())
     assert found.facts["devices"] == 2
     assert found.facts["utilization_percent"] == 50
@@ -118,7 +123,7 @@ def test_a_counter_that_goes_back_proves_nothing() -> None:
 def test_fewer_devices_than_were_asked_for_is_sick() -> None:
     state, words = health(report(), report(), devices=4)
     assert state == "sick"
-    assert "2 Neuron devices are visible, the pod asked for 4" in words
+    assert "2 Neuron devices are visible, 4 are expected" in words
 
 
 @pytest.mark.parametrize("kind", ["hardware", "runtime", "numerical"])
@@ -212,7 +217,7 @@ MONSTERS = st.sampled_from([10**400, float("inf"), float("nan"), -1, 1e308, True
 def test_no_report_of_any_form_raises_or_turns_into_better_health(path: list[Any], value: Any) -> None:
     broken = at(report(), path, value) if path else value
     lines = [json.dumps(report()), json.dumps(broken)]
-    found = judge_health(parse_reports("\n".join(lines)), 2)
+    found = judged("\n".join(lines), 2)
     assert found.state in ("healthy", "sick", "unknown")
     json.dumps(found.facts, allow_nan=False)  # facts go into the record
 
