@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.catalogue import names
-from trainyard.spec import MODEL_NAME, REVISION, Spec
+from trainyard.spec import FIXED, MODEL_NAME, REVISION, Spec
 
 
 class Constant(dict[str, Any]):
@@ -24,7 +24,8 @@ def overrides_schema() -> dict[str, Any]:
     """The spec's schema with nothing required: any part of a spec can be laid over its catalogue entry."""
     schema = _inlined(Spec.model_json_schema())
     loose: dict[str, Any] = _loosened(schema)
-    loose["properties"].pop("name")
+    for fixed in FIXED:
+        loose["properties"].pop(fixed)
     loose["properties"] = Constant(loose["properties"])
     return loose
 

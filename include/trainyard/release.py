@@ -33,6 +33,7 @@ class Plan(Part):
     lnc: int
     weight_bytes: int
     memory: dict[str, int] = Field(description="Bytes for one logical core.")
+    model_type: str = Field("", description="Architecture, as config.json's text part names it.")
     has_weights: bool = Field(description="The bundle holds the weights: servers need no model beside it.")
     model_manifest: str = Field(description="S3 key.")
     bundle_manifest: str = Field(description="S3 key.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +18,9 @@ from trainyard.errors import Problem, Refused
 MAX_STEPS = 4
 # A try of the task each, and Airflow wants to know how many tries there can be.
 MAX_EXTENSIONS = 5
+
+# What an entry is, and what it is held to, cannot be overridden for a single release.
+FIXED = ("name", "bedrock")
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 # Deployments and Services are named after the model, and a Service's name begins with a letter (RFC 1035).
@@ -59,7 +62,21 @@ class Hardware(Part):
     nodepool: str = Field(
         "neuron-trn2", pattern=NAME, description="Karpenter NodePool that brings the nodes."
     )
-    tensor_parallel: int = Field(ge=1, le=64, description="Logical NeuronCores that share the model.")
+    tensor_parallel: int = Field(ge=1, le=128, description="Logical NeuronCores that share the model.")
+    lnc: Literal[1, 2] | None = Field(
+        None, description="Physical cores that make one logical core; default: the engine's (2 on trn2)."
+    )
+
+
+class Bundling(Part):
+    """What the compiled set holds."""
+
+    holds: Literal["graph", "weights"] | None = Field(
+        None,
+        description="`weights`: sharded for this TP, larger, servers start faster; `graph`: a revision that "
+        "changes weights only is not compiled again. Default: the engine's.",
+    )
+    reason: str = Field("", max_length=500, description="Why; for those who read the spec later.")
 
 
 class Compile(Part):
@@ -68,6 +85,10 @@ class Compile(Part):
     cpu: int = Field(8, ge=1, le=192)
     memory: Quantity = "64Gi"
     deadline_minutes: int = Field(115, ge=1, le=600, description="Then the pod is stopped.")
+    quantization: Literal["fp8_e4m3", "int8"] | None = Field(
+        None, description="Quantize BF16 or FP16 weights while compiling, where the engine can."
+    )
+    bundle: Bundling = Bundling()
     annotations: dict[str, str] = Field(default_factory=dict, description="Added to the compile pod.")
 
 
@@ -132,6 +153,25 @@ class Rollout(Part):
         return self
 
 
+class Bedrock(Part):
+    """The model of Amazon Bedrock that this release must stay in step with."""
+
+    model_id: str = Field(
+        pattern=r"^[a-z0-9-]+\.[a-z0-9][a-z0-9.-]*$",
+        max_length=128,
+        description="Without its version, such as meta.llama3-1-8b-instruct.",
+    )
+    version: str = Field(
+        pattern=r"^v[0-9]+(:[0-9]+)?$", description="The version of the id that is served there: v1:0."
+    )
+    region: str | None = Field(
+        None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="Where it is asked for; default: ours."
+    )
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="The Hub's commit that equals this version."
+    )
+
+
 class Spec(Part):
     """A release, as asked for."""
 
@@ -150,6 +190,7 @@ class Spec(Part):
     compile: Compile = Compile()
     serving: Serving = Serving()
     rollout: Rollout = Rollout()
+    bedrock: Bedrock | None = Field(None, description="Reported by the refresh when it gets out of step.")
 
     @property
     def served_name(self) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from trainyard.asking import DAG_ID, Ask, ask
 from trainyard.errors import NotFound
 from trainyard.settings import Settings
-from trainyard.spec import Request
+from trainyard.spec import FIXED, Request
 from trainyard_cli import records
 from trainyard_cli.airflow_api import Airflow
 
@@ -34,7 +34,7 @@ def way_back(model: str, to: str | None) -> Ask:
     if target is None:
         raise NotFound(f"{model} has no earlier release to go back to.")
     old = records.release(model, target)
-    overrides = old.spec.model_dump(mode="json", exclude={"name"})
+    overrides = old.spec.model_dump(mode="json", exclude=set(FIXED))
     # Named after what is left and when it came, so that the same wish twice is one release.
     request = f"back-from-{channel.stable}"[:56] + f"-{channel.token}"
     wish = Request(release=model, revision=old.plan.revision, overrides=overrides, request=request)

@@ -1,5 +1,5 @@
-"""Entry of every job. The probe takes a short cut: it runs every few seconds and needs nothing of the
-rest."""
+"""Entry of every job. What runs inside a server's container takes a short cut: it runs every few seconds, or
+while somebody waits, and needs nothing of the rest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def main(arguments: list[str] | None = None) -> int:
         from trainyard.jobs.probe import main as probe
 
         return probe(rest)
+    if name == "quiesce":
+        from trainyard.jobs.quiesce import main as quiesce
+
+        return quiesce(rest)
+    if name == "evidence":
+        from trainyard.jobs.evidence import main as evidence
+
+        return evidence(rest)
     from trainyard.jobs.runtime import main as run
 
     return run(name, rest)

@@ -11,13 +11,15 @@ from trainyard.errors import PermanentError
 from trainyard.jobs.install import install
 from trainyard.jobs.progress import Progress
 from trainyard.jobs.runtime import field, open_store
-from trainyard.store.trees import materialise, read_files
+from trainyard.store.trees import chosen, materialise, read_files
 
 log = logging.getLogger(__name__)
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Job: {"bucket", "sources": [{"manifest": key, "into": folder}], "install": folder | null}.
+    """Job: {"bucket", "sources": [{"manifest": key, "into": folder, "without": [globs]}], "install": folder | null}.
+
+    without: files that are not wanted there, such as weights that the bundle holds already.
 
     Result: {"sources": [{"manifest", "into", "fetched", "kept", "bytes"}], "zipapp": path | null, "seconds"}.
     """
@@ -32,13 +34,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             raise PermanentError(
                 f"TRAINYARD_JOB: a source is {source!r}, not an object with `manifest` and `into`."
             )
-        wanted.append((field(source, "manifest", str), Path(field(source, "into", str))))
-    listed = [(key, into, read_files(objects, key)) for key, into in wanted]
-    _check_overlap([(into, {entry.path: entry.sha256 for entry in files}) for _, into, files in listed])
+        without = tuple(field(source, "without", list, []))
+        wanted.append((field(source, "manifest", str), Path(field(source, "into", str)), without))
+    listed = [
+        (key, into, without, chosen(read_files(objects, key), without)) for key, into, without in wanted
+    ]
+    _check_overlap([(into, {entry.path: entry.sha256 for entry in files}) for _, into, _, files in listed])
     done = []
-    for key, into, files in listed:
+    for key, into, without, files in listed:
         with Progress(f"materialise {key}", sum(entry.size for entry in files), len(files)) as progress:
-            result = materialise(objects, key, into, progress=progress.add)
+            result = materialise(objects, key, into, without=without, progress=progress.add)
         log.info("%s: %d files fetched, %d were there", into, result.fetched, result.kept)
         done.append(
             {

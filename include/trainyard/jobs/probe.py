@@ -13,10 +13,12 @@ time.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import time
+
+from trainyard.jobs.options import parse
+from trainyard.jobs.pages import own_address
 
 USAGE = "usage: probe --port PORT --model NAME [--host ADDRESS] [--timeout SECONDS]"
 MOST_BYTES = 1 << 20
@@ -28,16 +30,8 @@ class NotReady(Exception):
 
 def main(arguments: list[str]) -> int:
     """0 if text came back, 1 if not, 2 if called wrongly. Says why in one line."""
-    options = {"host": os.environ.get("POD_IP", "127.0.0.1"), "timeout": "10", "port": "", "model": ""}
-    options.update(json.loads(os.environ.get("TRAINYARD_PROBE") or "{}"))
-    rest = list(arguments)
-    while rest:
-        name, _, value = rest.pop(0).partition("=")
-        if not name.startswith("--") or name[2:] not in options or not (value or rest):
-            print(USAGE)
-            return 2
-        options[name[2:]] = value or rest.pop(0)
-    if not options["port"] or not options["model"]:
+    options = parse(arguments, {"host": own_address(), "timeout": "10", "port": "", "model": ""})
+    if options is None or not options["port"] or not options["model"]:
         print(USAGE)
         return 2
     try:

@@ -180,8 +180,11 @@ class Cluster:
                 tty=False,
                 _preload_content=False,
             )
-        except ApiException as error:
-            raise ClusterUnavailable(f"exec in pod {namespace}/{pod} was refused: {error.reason}") from error
+        except (ApiException, AttributeError) as error:
+            # The client itself trips over a refusal without a body (kubernetes 36: None has no decode).
+            told = error if isinstance(error, ApiException) else error.__context__
+            words = getattr(told, "reason", None) or told
+            raise ClusterUnavailable(f"exec in pod {namespace}/{pod} was refused: {words}") from error
         deadline = time.monotonic() + seconds
         out: Words = []
         while shell.is_open() and time.monotonic() < deadline:

@@ -42,6 +42,7 @@ class ServerSet:
     cpu: int
     memory: str
     grace_seconds: int
+    running_metrics: tuple[str, ...]
     ready_deadline_seconds: int
     annotations: Mapping[str, str]
     lease_token: int
@@ -102,9 +103,20 @@ def deployment(servers: ServerSet) -> Object:
             "timeoutSeconds": 3,
             "failureThreshold": 3,
         },
-        # Endpoints are withdrawn before the server hears SIGTERM; new requests stop first, streams then
-        # finish.
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", "2"]}}},
+        # Endpoints are withdrawn before the server hears SIGTERM; new requests stop first, then streams
+        # finish: vLLM before 0.18 would cut them.
+        "lifecycle": {
+            "preStop": {
+                "exec": {
+                    "command": [
+                        "python3", f"{TOOLS_DIR}/trainyard.pyz", "quiesce",
+                        "--port", str(PORT),
+                        "--seconds", str(servers.grace_seconds),
+                        "--gauges", ",".join(servers.running_metrics),
+                    ]
+                }
+            }
+        },
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }  # fmt: skip
     return {
@@ -126,7 +138,8 @@ def deployment(servers: ServerSet) -> Object:
                     "automountServiceAccountToken": False,
                     "serviceAccountName": servers.service_account,
                     "securityContext": RESTRICTED_POD,
-                    "terminationGracePeriodSeconds": servers.grace_seconds + 10,
+                    # For the hook, and then for the server itself.
+                    "terminationGracePeriodSeconds": servers.grace_seconds + 30,
                     "initContainers": [materialise],
                     "containers": [server],
                     "volumes": [{"name": "tools", "emptyDir": {}}, {"name": "models", "emptyDir": {}}],

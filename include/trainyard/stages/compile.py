@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainyard.kube.cluster import Object
-from trainyard.kube.pods import WORK_DIR, neuron_job
+from trainyard.kube.pods import neuron_job
 from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
@@ -29,9 +29,9 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
             "model_dir": build.model_dir,
             "output_dir": build.output_dir,
             "command": list(command.argv),
-            "env": {**command.env, "NEURON_COMPILE_CACHE_URL": f"{WORK_DIR}/cache"},
+            "env": dict(command.env),
             "log_key": log_key(release),
-            "expect": list(chosen.expects),
+            "expect": list(chosen.expects(build)),
         },
         image=plan.image,
         tools_image=ctx.settings.jobs_image,

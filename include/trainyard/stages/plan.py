@@ -16,7 +16,8 @@ from trainyard.errors import LeaseHeld, NotFound, Problem, Refused, TrainyardErr
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
 from trainyard.neuron.models import graph_config, read_facts
-from trainyard.neuron.rules import Ask, preflight
+from trainyard.neuron.rule import Ask
+from trainyard.neuron.rules import preflight
 from trainyard.release import Plan, Release, StageRecord, now, parse_release
 from trainyard.rollout.shifts import abort_plan
 from trainyard.spec import Request, Spec, bytes_of
@@ -82,13 +83,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     selection = hub_policy.select(files, config)
     shards = {file.path: file for file in selection.take if file.path.endswith(".safetensors")}
     facts = read_facts(config, sum(file.size for file in shards.values()))
-    ask = Ask(
-        spec.hardware.tensor_parallel,
-        spec.compile.batch_size,
-        spec.compile.sequence_length,
-        bytes_of(spec.compile.memory),
-    )
-    result = preflight(facts, engine, kind, ask)
+    result = preflight(facts, engine, kind, ask_of(spec))
     if result.problems:
         raise Refused(list(result.problems))
     inputs: dict[str, Any] = {
@@ -98,8 +93,9 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
             "engine": engine.versions.engine,
             "compiler": engine.versions.compiler,
             "sdk": engine.versions.sdk,
+            "vllm": engine.versions.vllm,
         },
-        "target": kind.family,
+        "target": kind.target,
         "tensor_parallel": spec.hardware.tensor_parallel,
         "lnc": result.lnc,
         "batch_size": spec.compile.batch_size,
@@ -109,7 +105,9 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     if spec.image:
         # Nobody knows which versions another image holds: what it compiled is its own.
         inputs["image"] = spec.image
-    if engine.bakes_weights:
+    if spec.compile.quantization:
+        inputs["quantization"] = spec.compile.quantization
+    if result.holds == "weights":
         inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
     _check_storable(inputs)
     fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()[:40]
@@ -123,9 +121,25 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
         lnc=result.lnc,
         weight_bytes=facts.weight_bytes,
         memory=result.memory.as_dict(),
-        has_weights=engine.bakes_weights,
+        model_type=facts.model_type,
+        has_weights=result.holds == "weights",
         model_manifest=keys.model_manifest(spec.model.repo, revision),
         bundle_manifest=keys.bundle_manifest(fingerprint),
+    )
+
+
+def ask_of(spec: Spec) -> Ask:
+    """What a spec asks of the hardware."""
+    return Ask(
+        tensor_parallel=spec.hardware.tensor_parallel,
+        batch_size=spec.compile.batch_size,
+        sequence_length=spec.compile.sequence_length,
+        compile_memory_bytes=bytes_of(spec.compile.memory),
+        serve_memory_bytes=bytes_of(spec.serving.memory),
+        lnc=spec.hardware.lnc,
+        holds=spec.compile.bundle.holds,
+        quantization=spec.compile.quantization,
+        has_token=spec.model.token_secret is not None,
     )
 
 
@@ -139,6 +153,7 @@ def release_id_of(spec: Spec, plan: Plan, request: str) -> str:
     }
     # The tracked name (main, v2, ...) is no content: the commit is.
     content["spec"]["model"].pop("revision")
+    content["spec"]["compile"]["bundle"].pop("reason")
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     return f"{spec.name}-{plan.revision[:7]}-{digest[:6]}"
 
@@ -249,7 +264,8 @@ def _summary(release: Release) -> str:
         f"{release.id}: {spec.model.repo}@{plan.revision[:12]} on {spec.engine}, {plan.chips} chip(s) of "
         f"{spec.hardware.instance_type}, TP {spec.hardware.tensor_parallel}; a core holds "
         f"{_size(memory['weights'])} of weights + {_size(memory['kv_cache'])} of KV cache of "
-        f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}. {plan.abort_plan}"
+        f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}, "
+        f"{'with the weights' if plan.has_weights else 'of the graph only'}. {plan.abort_plan}"
     )
 
 

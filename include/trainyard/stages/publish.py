@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Callable, Mapping
 
 from trainyard.neuron.engines import engine
@@ -23,21 +22,12 @@ def run(ctx: Context, release: Release) -> Done | Skip:
 
     def validate(files: Mapping[str, int], read: Callable[[str], bytes]) -> list[str]:
         missing = []
-        for pattern in chosen.expects:
-            # `tp*` stands for one file a rank: a set without one of them fails only when a server loads it.
-            wanted = build.tensor_parallel if "tp*" in pattern else 1
+        # One file a rank, one a bucket: a set without one of them fails only when a server loads it.
+        for pattern, wanted in chosen.expects(build).items():
             found = sum(fnmatch.fnmatch(path, pattern) for path in files)
             if found < wanted:
                 missing.append(f"{pattern} is missing" if not found else f"{found} of {wanted} {pattern}")
-        if missing:
-            return missing
-        try:
-            config = json.loads(read("neuron_config.json"))
-        except (ValueError, RecursionError) as error:
-            return [f"neuron_config.json is no JSON ({error})"]
-        if not isinstance(config, dict):
-            return ["neuron_config.json holds no object"]
-        return chosen.problems_of_bundle(config, build)
+        return missing or chosen.problems_of_bundle(files, read, build)
 
     published = publish_bundle(
         ctx.objects,
@@ -47,7 +37,7 @@ def run(ctx: Context, release: Release) -> Done | Skip:
         validate=validate,
         engine=release.spec.engine,
         versions=plan.fingerprint_inputs["versions"],
-        target=build.instance_family,
+        target=build.target,
         has_weights=plan.has_weights,
     )
     size = sum(file.size for file in published.manifest.files)

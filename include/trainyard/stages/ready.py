@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from trainyard.errors import CanaryNotReady
-from trainyard.kube.servers import SERVER
+import json
+
+from trainyard.errors import CanaryNotReady, Inconclusive
+from trainyard.kube.pods import TOOLS_DIR
+from trainyard.kube.servers import PORT, SERVER
 from trainyard.neuron.engines import engine
+from trainyard.neuron.engines.base import Evidence
 from trainyard.release import Release
+from trainyard.stages.build import build_of, bundle_dir
 from trainyard.stages.context import Context, Done, Skip, Watch
+from trainyard.store.bundles import read_bundle
+
+_ASKING_SECONDS = 20.0
 
 
 def watch(ctx: Context, release: Release) -> Watch | Skip:
@@ -24,19 +32,30 @@ def watch(ctx: Context, release: Release) -> Watch | Skip:
 
 
 def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -> Done:
-    """Reads the servers' logs: one that compiled again ignored the bundle, and would do so at every
+    """Asks every server for proof: one that compiled again ignored the bundle, and would do so at every
     restart."""
-    chosen = engine(release.spec.engine)
+    chosen, build = engine(release.spec.engine), build_of(release)
+    published = frozenset(file.path for file in read_bundle(ctx.objects, release.plan.fingerprint).files)
     for pod in server_pods(ctx, release.id):
-        log = ctx.cluster.log(pod, ctx.settings.serving_namespace, SERVER, tail=2000)
-        line = chosen.recompiled(log)
-        if line is not None:
+        doubts = chosen.doubts(evidence_of(ctx, pod, bundle_dir(release), published), build)
+        if doubts:
             raise CanaryNotReady(
-                f"Pod {pod} compiled although bundle {release.plan.fingerprint[:12]} was given to it: "
-                f"{line!r}. "
-                "The bundle does not match the server's image or shapes."
+                f"Pod {pod} is not proven to use bundle {release.plan.fingerprint[:12]}: {'; '.join(doubts)}. "
+                "Most likely the bundle does not match the server's image or shapes, and it compiled again."
             )
     return Done(f"{note}; nothing was compiled again", data)
+
+
+def evidence_of(ctx: Context, pod: str, folder: str, published: frozenset[str]) -> Evidence:
+    """What the server says, counts and has on its disk. Raises Inconclusive where it could not be asked."""
+    log = ctx.cluster.log(pod, ctx.settings.serving_namespace, SERVER, tail=10_000)
+    argv = ["python3", f"{TOOLS_DIR}/trainyard.pyz", "evidence", "--port", str(PORT), "--folder", folder]
+    out = ctx.cluster.execute(pod, ctx.settings.serving_namespace, SERVER, argv, seconds=_ASKING_SECONDS)
+    try:
+        told = json.loads(out)
+        return Evidence(log, str(told["metrics"]), frozenset(told["files"]), published)
+    except (ValueError, LookupError, TypeError):
+        raise Inconclusive(f"Pod {pod} could not be asked for its cache and metrics: {out[:200]!r}") from None
 
 
 def server_pods(ctx: Context, release_id: str) -> list[str]:

@@ -3,6 +3,7 @@ are there."""
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import logging
@@ -45,19 +46,29 @@ def read_files(objects: Objects, manifest_key: str) -> tuple[FileEntry, ...]:
     return files_from_json(document, manifest_key)
 
 
+def chosen(files: tuple[FileEntry, ...], without: tuple[str, ...]) -> tuple[FileEntry, ...]:
+    """The files that match none of the globs."""
+    return tuple(
+        entry for entry in files if not any(fnmatch.fnmatch(entry.path, pattern) for pattern in without)
+    )
+
+
 def materialise(
     objects: Objects,
     manifest_key: str,
     into: Path,
     *,
+    without: tuple[str, ...] = (),
     parallel: int = PARALLEL,
     progress: Callable[[int], None] | None = None,
 ) -> Materialised:
-    """Make `into` hold the manifest's files. A second call after a restart reads the manifest only.
+    """Make `into` hold the manifest's files, but for those that match a glob of `without`.
+
+    A second call after a restart reads the manifest only.
 
     Raises NotFound (no such manifest), CorruptArtifact (naming the file), PermanentError (disk full).
     """
-    files = read_files(objects, manifest_key)
+    files = chosen(read_files(objects, manifest_key), without)
     into.mkdir(parents=True, exist_ok=True)
     for leftover in into.rglob(".*.part"):
         leftover.unlink(missing_ok=True)

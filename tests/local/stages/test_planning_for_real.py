@@ -44,7 +44,7 @@ def test_a_revision_that_the_hub_does_not_have_is_not_found_and_leaves_nothing(w
 
 def test_a_refused_plan_leaves_nothing_behind(world: World) -> None:
     with pytest.raises(Refused, match=r"hardware\.tensor_parallel"):
-        world.plan(overrides={"hardware": {"tensor_parallel": 64}})
+        world.plan(overrides={"hardware": {"tensor_parallel": 3}})
     assert world.seen() == {}
     assert world.ctx.leases.current("tiny") is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from pydantic import BaseModel
@@ -61,9 +62,10 @@ def _part(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     """The model that a field holds, and whether it holds many."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
+    many = not isinstance(annotation, UnionType)  # `Part | None` is one or none
     for inner in getattr(annotation, "__args__", ()):
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner, True
+            return inner, many
     return None, False
 
 

@@ -166,8 +166,12 @@ def test_no_secret_of_the_worker_is_in_a_manifest_a_record_or_a_log(
 def test_the_server_has_time_for_its_streams_and_its_first_start(ctx: Context, release: Release) -> None:
     spec = pods(ctx, release)["server"]["spec"]
     (server,) = spec["containers"]
-    stop = int(server["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert spec["terminationGracePeriodSeconds"] > release.spec.serving.grace_seconds + stop
+    hook = server["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook[2] == "quiesce"
+    waits = int(hook[hook.index("--seconds") + 1])
+    assert waits == release.spec.serving.grace_seconds
+    assert spec["terminationGracePeriodSeconds"] > waits
+    assert "vllm:num_requests_running" in hook[hook.index("--gauges") + 1]
     probe = server["startupProbe"]
     deadline = release.spec.serving.ready_deadline_minutes * 60
     assert probe["periodSeconds"] * probe["failureThreshold"] >= deadline

@@ -13,7 +13,7 @@ from tests.support.models import GB, LLAMA, PaperHub, entry, paper_context, writ
 from trainyard import catalogue
 from trainyard.asking import ask
 from trainyard.errors import NotFound, Problem, Refused
-from trainyard.neuron.engines import ENGINES
+from trainyard.neuron.engines import engine
 from trainyard.release import Plan
 from trainyard.spec import Request, parse_spec
 from trainyard.stages import plan as stage
@@ -67,9 +67,14 @@ def test_tp_that_the_instance_does_not_have_is_refused_with_those_it_has(tmp_pat
 
 def test_tp_that_does_not_divide_the_heads_is_refused_with_those_that_do(tmp_path: Path) -> None:
     hub = hub_of(num_attention_heads=40, num_key_value_heads=8, hidden_size=5120)
-    problem = problems(tmp_path, hub, hardware=hardware(16))["hardware.tensor_parallel"]
+    problem = problems(tmp_path, hub, engine="native", hardware=hardware(16))["hardware.tensor_parallel"]
     assert "40 attention heads cannot be divided by 16" in problem.rule
     assert problem.remedy == "Choose one of 1, 2, 4, 8."
+
+
+def test_an_engine_that_pads_the_heads_takes_any_of_its_degrees(tmp_path: Path) -> None:
+    hub = hub_of(num_attention_heads=40, num_key_value_heads=8, hidden_size=5120)
+    assert planned(tmp_path, hub, hardware=hardware(16)).chips == 4
 
 
 def test_a_part_of_a_node_that_is_no_power_of_two_is_refused(
@@ -77,7 +82,7 @@ def test_a_part_of_a_node_that_is_no_power_of_two_is_refused(
 ) -> None:
     # No engine offers such a TP today; the rule holds for the one that will.
     monkeypatch.setattr(
-        type(ENGINES["optimum"]), "tensor_parallels", lambda self, cores: (1, 2, 4, 8, 12, 16, 32, 64)
+        type(engine("optimum")), "tensor_parallels", lambda self, cores: (1, 2, 4, 8, 12, 16, 32, 64)
     )
     hub = hub_of(num_attention_heads=48, num_key_value_heads=12, hidden_size=6144)
     problem = problems(tmp_path, hub, hardware=hardware(12))["hardware.tensor_parallel"]
@@ -104,6 +109,7 @@ def test_a_sequence_beyond_the_models_positions_is_refused(tmp_path: Path) -> No
 
 def test_a_model_that_cannot_fit_is_refused_with_the_numbers_and_a_tp_that_fits(tmp_path: Path) -> None:
     hub = hub_of(140 * GB, num_attention_heads=64, num_hidden_layers=80, hidden_size=8192)
+    serving = {"memory": "512Gi"}
     found = problems(tmp_path, hub, hardware=hardware(4), compile=compiling(memory="512Gi"))
     problem = found["hardware.tensor_parallel"]
     assert "has 24.0 GB" in problem.rule
@@ -111,14 +117,14 @@ def test_a_model_that_cannot_fit_is_refused_with_the_numbers_and_a_tp_that_fits(
     # 80 layers x 2 KV heads a core: 2 x 80 x 2 x 128 x 2 bytes x 8 x 4096
     assert "2.7 GB of KV cache" in problem.rule
     assert problem.remedy == "TP 8 fits on trn2.48xlarge."
-    fits = planned(tmp_path, hub, hardware=hardware(8), compile=compiling(memory="512Gi"))
+    fits = planned(tmp_path, hub, hardware=hardware(8), compile=compiling(memory="512Gi"), serving=serving)
     assert fits.memory["free"] > 0
 
 
 def test_a_model_that_no_tp_can_hold_is_refused_with_what_else_to_change(tmp_path: Path) -> None:
     hub = hub_of(140 * GB, num_attention_heads=64, num_hidden_layers=80, hidden_size=8192)
     found = problems(tmp_path, hub, hardware=hardware(4, "trn2.3xlarge"), compile=compiling(memory="512Gi"))
-    assert "larger instance type, or a smaller batch or sequence" in found["hardware.tensor_parallel"].remedy
+    assert "inf2.48xlarge does, at TP 16" in found["hardware.tensor_parallel"].remedy
 
 
 def test_kv_heads_fewer_than_cores_are_copied_so_more_tp_saves_none_of_the_cache(tmp_path: Path) -> None:
@@ -143,7 +149,7 @@ def test_host_memory_below_twice_the_weights_is_refused_with_the_amount_to_ask_f
         ({"auto_map": 5}, "auto_map", "code"),
         ({"model_type": "mamba"}, "model.config.model_type", "no such architecture"),
         ({"model_type": ["llama"]}, "model.config.model_type", "no such architecture"),
-        ({"torch_dtype": "float8_e4m3fn"}, "model.config.torch_dtype", "dtype"),
+        ({"torch_dtype": "float8_e4m3fn"}, "model.config.torch_dtype", "must be one of bfloat16"),
         ({"num_attention_heads": 0}, "model.config.num_attention_heads", "positive whole number"),
         ({"num_attention_heads": None}, "model.config.num_attention_heads", "positive whole number"),
         ({"num_hidden_layers": True}, "model.config.num_hidden_layers", "positive whole number"),
@@ -197,7 +203,7 @@ def test_an_instance_type_without_neuron_is_refused_with_those_that_have_it(
 def test_an_instance_family_that_the_engine_does_not_run_on_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(ENGINES["optimum"]), "families", frozenset({"trn1"}))
+    monkeypatch.setattr(type(engine("optimum")), "families", frozenset({"trn1"}))
     assert "does not run on trn2" in problems(tmp_path)["hardware.instance_type"].rule
 
 
@@ -225,11 +231,11 @@ def test_weights_of_another_form_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_several_broken_rules_are_told_at_once(tmp_path: Path) -> None:
-    hub = hub_of(torch_dtype="int8", model_type="mamba")
+    hub = hub_of(torch_dtype="float32", model_type="mamba", quantization_config={"quant_method": "awq"})
     found = problems(tmp_path, hub, compile=compiling(batch_size=1, sequence_length=9000, memory="1Gi"))
     assert set(found) == {
         "model.config.model_type",
-        "model.config.torch_dtype",
+        "model.config.quantization_config",
         "compile.batch_size",
         "compile.sequence_length",
         "compile.memory",
@@ -300,20 +306,48 @@ def test_a_new_compiler_engine_or_sdk_changes_the_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
     before = planned(tmp_path).fingerprint
-    chosen = type(ENGINES["optimum"])
-    monkeypatch.setattr(chosen, "versions", replace(chosen.versions, **{tool: "99"}))
+    chosen = engine("optimum")
+    monkeypatch.setattr(type(chosen), "versions", replace(chosen.versions, **{tool: "99"}))
     assert planned(tmp_path).fingerprint != before
 
 
-def test_new_weights_change_the_fingerprint_only_where_the_engine_bakes_them_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def bundle(holds: str) -> dict[str, Any]:
+    return {"engine": "nxdi", "compile": {"batch_size": 8, "bundle": {"holds": holds}}}
+
+
+def test_new_weights_change_the_fingerprint_only_where_the_bundle_holds_them(tmp_path: Path) -> None:
     one, two = PaperHub(seed="one"), PaperHub(seed="two")
-    assert planned(tmp_path, one).fingerprint != planned(tmp_path, two).fingerprint
-    monkeypatch.setattr(type(ENGINES["optimum"]), "bakes_weights", False)
-    assert planned(tmp_path, one).fingerprint == planned(tmp_path, two).fingerprint
-    assert "weights" not in planned(tmp_path, one).fingerprint_inputs
-    assert not planned(tmp_path, one).has_weights
+    asked = bundle("weights")
+    assert planned(tmp_path, one, **asked).fingerprint != planned(tmp_path, two, **asked).fingerprint
+    assert planned(tmp_path, one, **asked).has_weights
+    asked = bundle("graph")
+    assert planned(tmp_path, one, **asked).fingerprint == planned(tmp_path, two, **asked).fingerprint
+    assert "weights" not in planned(tmp_path, one, **asked).fingerprint_inputs
+    assert not planned(tmp_path, one, **asked).has_weights
+
+
+def test_a_graph_and_a_set_with_weights_are_two_bundles(tmp_path: Path) -> None:
+    plans = [planned(tmp_path, **bundle(holds)) for holds in ("graph", "weights")]
+    assert plans[0].fingerprint != plans[1].fingerprint
+
+
+@pytest.mark.parametrize(("name", "has_weights"), [("optimum", True), ("nxdi", True), ("native", False)])
+def test_who_says_nothing_gets_what_the_engine_makes(tmp_path: Path, name: str, has_weights: bool) -> None:
+    assert planned(tmp_path, engine=name).has_weights is has_weights
+
+
+def test_what_an_engine_cannot_leave_out_is_refused(tmp_path: Path) -> None:
+    asked = {**bundle("graph"), "engine": "optimum"}
+    assert "compile.bundle.holds" in problems(tmp_path, **asked)
+
+
+def test_the_reason_for_a_bundle_is_no_new_release(tmp_path: Path) -> None:
+    specs = [
+        parse_spec(entry(compile={"bundle": {"holds": "weights", "reason": reason}}), "here")
+        for reason in ("", "scaled often")
+    ]
+    plan = planned(tmp_path)
+    assert stage.release_id_of(specs[0], plan, "") == stage.release_id_of(specs[1], plan, "")
 
 
 def test_the_order_of_a_config_leaves_the_fingerprint(tmp_path: Path) -> None:
