@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,13 @@ SUMMARY_SECONDS = 10.0
 GRACE_SECONDS = 10.0
 TAIL_LINES = 30
 LINE_CHARACTERS = 2000
+# How often the caller's `check` is asked.
+CHECK_SECONDS = 1.0
 # A compiler that warns a million times is not to fill the pod's log.
-MOST_LOUD_LINES = 200
+MOST_LOUD_LINES = 50
 
 _LOUD = re.compile(r"\b(WARN(ING)?|ERROR|CRITICAL|FATAL|Traceback|[A-Z]\w*Error)\b")
+_DIGITS = re.compile(r"[0-9]+")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 log = logging.getLogger(__name__)
 
@@ -42,11 +45,21 @@ class Finished:
     tail: tuple[str, ...]
 
 
-def run_command(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> Finished:
+def run_command(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log_file: Path,
+    *,
+    each_line: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+    append: bool = False,
+) -> Finished:
     """Run it to its end, stdout and stderr together into `log_file`. No shell.
 
+    each_line: gets every line, from another thread. check: called now and then; what it raises ends the
+    command. append: keep what the log file holds.
     However the caller leaves (SIGTERM raises in the main thread), the command's whole process group is gone
-    then. Raises PermanentError if it cannot be started.
+    then. Raises PermanentError if it cannot be started, and what `check` raises.
     """
     log.info("running %s", " ".join(command))
     began = time.monotonic()
@@ -64,18 +77,22 @@ def run_command(command: Sequence[str], environment: Mapping[str, str], log_file
             f"Cannot run {command[0]}: {error}. Check that the release's image is the engine's own."
         ) from error
     assert process.stdout is not None
-    output = _Output(log_file)
+    output = _Output(log_file, each_line, append)
     reader = threading.Thread(target=output.read, args=(process.stdout,), daemon=True)
     reader.start()
+    told = began
     try:
         while True:
             try:
-                code = process.wait(timeout=SUMMARY_SECONDS)
+                code = process.wait(timeout=min(CHECK_SECONDS, SUMMARY_SECONDS))
                 break
             except subprocess.TimeoutExpired:
-                log.info(
-                    "%s: %.0f s, %d lines; last: %s", command[0], time.monotonic() - began, *output.summary()
-                )
+                now = time.monotonic()
+                if now - told >= SUMMARY_SECONDS:
+                    told = now
+                    log.info("%s: %.0f s, %d lines; last: %s", command[0], now - began, *output.summary())
+                if check:
+                    check()
     finally:
         end_group(process)
         reader.join(timeout=5)
@@ -99,39 +116,20 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.poll()
 
 
-def clear_stale_locks(cache: Path) -> int:
-    """Remove lock files that a killed compile left, for which the next one would wait for ever; returns how
-    many.
-
-    Only when no compiler runs here: a pod sees its own processes only, so a cache must not be shared by pods.
-    """
-    if _compiler_runs():
-        return 0
-    locks = list(cache.rglob("*.lock"))
-    for lock in locks:
-        log.warning("removing the stale lock %s", lock)
-        lock.unlink(missing_ok=True)
-    return len(locks)
-
-
-def _compiler_runs() -> bool:
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if b"neuronx-cc" in entry.read_bytes() and entry.parent.name != str(os.getpid()):
-                return True
-    return False
-
-
 class _Output:
-    """What the command says: all of it into a file, the last lines in memory, the loud ones to the log."""
+    """What the command says: all of it into a file, the last lines in memory, the loud ones to the log.
 
-    def __init__(self, log_file: Path) -> None:
-        self.log_file = log_file
+    Of loud lines that differ in numbers only the first is said: a warning a layer is one warning.
+    """
+
+    def __init__(self, log_file: Path, each_line: Callable[[str], None] | None, append: bool) -> None:
+        self.log_file, self.each_line, self.mode = log_file, each_line, "ab" if append else "wb"
         self.lines, self.loud = 0, 0
+        self.said: set[str] = set()
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def read(self, stream: IO[bytes]) -> None:
-        with self.log_file.open("wb") as file, stream:
+        with self.log_file.open(self.mode) as file, stream:
             rest = b""
             while chunk := os.read(stream.fileno(), 65536):
                 file.write(chunk)
@@ -151,7 +149,13 @@ class _Output:
             return
         self.lines += 1
         self.tail.append(line)
-        if _LOUD.search(line) and self.loud <= MOST_LOUD_LINES:
+        if self.each_line:
+            self.each_line(line)
+        if self.loud <= MOST_LOUD_LINES and _LOUD.search(line):
+            shape = _DIGITS.sub("0", line)
+            if shape in self.said:
+                return
+            self.said.add(shape)
             self.loud += 1
             log.info(
                 "%s", line if self.loud <= MOST_LOUD_LINES else "(more warnings are in the log file only)"

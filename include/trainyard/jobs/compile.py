@@ -1,4 +1,8 @@
-"""Runs an engine's compiler in AWS's own image and stages what it wrote in S3; `result.json` comes last."""
+"""Runs an engine's compiler in AWS's own image and stages what it wrote in S3; `result.json` comes last.
+
+Nothing is compiled that is there already: our bundle ends the job, S3's compile cache and the Hub's spare the
+graphs that they hold.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,26 @@ import fnmatch
 import logging
 import shutil
 import tempfile
+import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import CompilerFailed, OutOfMemory, PermanentError, TrainyardError
-from trainyard.jobs.command import Finished, clear_stale_locks, run_command
+from trainyard.errors import CompileStalled, PermanentError, TrainyardError
+from trainyard.jobs import cache_hygiene, compile_cache
+from trainyard.jobs.cache_transfer import CacheReport
+from trainyard.jobs.command import Finished
+from trainyard.jobs.compile_cache import Session
+from trainyard.jobs.compiler_run import STALL_SECONDS, Compiler, Limits, Ran
+from trainyard.jobs.hub_lookup import SECONDS as LOOKUP_SECONDS
+from trainyard.jobs.hub_lookup import look_up
 from trainyard.jobs.progress import Progress
 from trainyard.jobs.runtime import field, open_store
 from trainyard.store import keys, transfer
 from trainyard.store.bundles import StagedResult, staged_file, staged_result
-from trainyard.store.documents import encode
+from trainyard.store.compile_history import append_history
+from trainyard.store.documents import encode, timestamp
 from trainyard.store.manifests import FileEntry
 from trainyard.store.objects import Objects
 from trainyard.store.parallel import Stop, run_all
@@ -26,12 +39,20 @@ PARALLEL = 4
 log = logging.getLogger(__name__)
 
 
+class Published(Exception):
+    """The bundle appeared while this job waited."""
+
+
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Job: {"bucket", "fingerprint", "attempt", "staging": prefix, "model": manifest key | null, "model_dir",
-    "output_dir", "command": [...], "env": {...}, "cache_dir" | null, "log_key", "expect": [globs]}.
+    "output_dir", "command": [...], "env": {...}, "log_key", "expect": [globs]}, and, all optional:
+    "bundle": manifest key, "cache": {...} (see compile_cache.Options), "lookup": {"command", "env",
+    "seconds"}, "deadline": {"seconds", "learned"}, "stall_seconds", "history": {"key", "shape": {...}}.
 
-    Result: {"staging", "result": key, "files", "bytes", "seconds", "log_key"}.
-    Raises CompilerFailed, OutOfMemory, PermanentError (expected outputs missing).
+    Result: {"staging", "result": key, "files", "bytes", "seconds", "log_key", "compile": {...}}; or
+    {"published": manifest key} where the bundle is there already.
+    Raises CompilerFailed, OutOfMemory, CompileStalled, LeaseHeld (another pod compiles the same for longer
+    than this one may wait), PermanentError (expected outputs missing).
     """
     fingerprint = keys.check_id("fingerprint", field(job, "fingerprint", str))
     attempt = keys.check_id("attempt", field(job, "attempt", str))
@@ -39,17 +60,37 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if not prefix.endswith("/"):
         prefix += "/"
     output = Path(field(job, "output_dir", str))
-    log_key = field(job, "log_key", str, None)
+    bundle = field(job, "bundle", str, None)
+    options = compile_cache.options_of(job)
     objects = open_store(job)
     # A listing that an earlier try left does not describe what this one is about to write.
     objects.delete(staged_result(prefix))
-    _bring_model(objects, job)
-    _clear(output)
-    finished = _compile(objects, job, output, log_key)
-    files = _outputs(output, field(job, "expect", list, []), finished)
+
+    def stop_if_published() -> None:
+        if bundle is not None and objects.head_or_none(bundle) is not None:
+            raise Published
+
+    try:
+        stop_if_published()
+        _bring_model(objects, job)
+        _clear(output)
+        session = Session(objects, options, attempt, poll=stop_if_published)
+        with session.open() as report:
+            stop_if_published()
+            details = _Details(report)
+            ran = _compile(objects, job, options.dir, details)
+            if options.kind == "vllm":
+                report.broken += cache_hygiene.drop_unfinished(output)
+            files = _outputs(output, field(job, "expect", list, []), ran.finished)
+            session.keep()
+    except Published:
+        log.info("%s is published already: nothing to compile", bundle)
+        return {"published": bundle}
     entries = _stage(objects, prefix, output, files)
-    staged = StagedResult(fingerprint, attempt, tuple(sorted(entries)), round(finished.seconds, 3), log_key)
-    objects.put(staged_result(prefix), encode(staged.to_json()))
+    log_key = field(job, "log_key", str, None)
+    staged = StagedResult(fingerprint, attempt, tuple(sorted(entries)), round(ran.seconds, 3), log_key)
+    told = details.to_json(ran)
+    objects.put(staged_result(prefix), encode({**staged.to_json(), "compile": told}))
     return {
         "staging": prefix,
         "result": staged_result(prefix),
@@ -57,7 +98,24 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "bytes": sum(entry.size for entry in entries),
         "seconds": staged.seconds,
         "log_key": log_key,
+        "compile": told,
     }
+
+
+class _Details:
+    """What the task's note and the record tell of a compile."""
+
+    def __init__(self, report: CacheReport) -> None:
+        self.report, self.hub = report, ""
+
+    def to_json(self, ran: Ran) -> dict[str, Any]:
+        return {
+            "graphs": ran.summary.to_json(),
+            "cache": self.report.to_json(),
+            "hub": self.hub,
+            "retried": ran.retried,
+            "seconds": round(ran.seconds, 3),
+        }
 
 
 def _bring_model(objects: Objects, job: dict[str, Any]) -> None:
@@ -80,47 +138,89 @@ def _clear(output: Path) -> None:
             old.unlink()
 
 
-def _compile(objects: Objects, job: dict[str, Any], output: Path, log_key: str | None) -> Finished:
-    command = field(job, "command", list)
-    if not command or not all(isinstance(word, str) for word in command):
-        raise PermanentError(f"TRAINYARD_JOB: command is {command!r}, not a list of texts.")
-    environment = field(job, "env", dict, {})
-    cache = field(job, "cache_dir", str, None)
-    if cache:
-        Path(cache).mkdir(parents=True, exist_ok=True)
-        clear_stale_locks(Path(cache))
-    log_file = Path(tempfile.gettempdir()) / f"compile-{field(job, 'attempt', str)}.log"
+def _compile(objects: Objects, job: dict[str, Any], cache: Path | None, details: _Details) -> Ran:
+    log_key, log_file = field(job, "log_key", str, None), _log_file(job)
+    environment = _texts(field(job, "env", dict, {}))
+    if cache is not None:
+        environment["NEURON_COMPILE_CACHE_URL"] = str(cache)
+    if _look_up(job, details):
+        environment.pop("HF_HUB_OFFLINE", None)
+    limits = _limits(job)
+    compiler = Compiler(
+        _words(job, "command"),
+        environment,
+        log_file,
+        cache=cache,
+        limits=limits,
+        log_place=f"s3://{objects.bucket}/{log_key}",
+    )
     try:
-        finished = run_command(
-            command, {str(name): str(value) for name, value in environment.items()}, log_file
-        )
+        ran = compiler.run()
+    except CompileStalled:
+        if limits.learned and limits.seconds and compiler.seconds >= limits.seconds:
+            _remember(objects, job, limits.seconds, "cut")
+        raise
     finally:
         _keep_log(objects, log_file, log_key)
-    if finished.code == 0:
-        return finished
-    told = f"after {finished.seconds:.0f} s; the whole log is s3://{objects.bucket}/{log_key}"
-    if finished.code in (-9, 137):
-        raise OutOfMemory(
-            f"{command[0]} was killed by SIGKILL {told}. Most likely it ran out of memory: raise the compile "
-            "pod's "
-            "memory in the release's spec.",
-            reason="OOMKilled",
-            exit_code=137,
-            log=finished.tail,
-        )
-    if finished.code < 0:
-        raise CompilerFailed(
-            f"{command[0]} was killed by signal {-finished.code} {told}.",
-            reason="Error",
-            exit_code=128 - finished.code,
-            log=finished.tail,
-        )
-    raise CompilerFailed(
-        f"{command[0]} exited with code {finished.code} {told}.",
-        reason="Error",
-        exit_code=finished.code,
-        log=finished.tail,
+    # What a cache gave says nothing about how long a compile takes.
+    if ran.summary.from_scratch and not details.report.brought and details.hub != "hit":
+        _remember(objects, job, ran.seconds, "good")
+    return ran
+
+
+def _look_up(job: dict[str, Any], details: _Details) -> bool:
+    """Asks the Hub's cache, unless ours had something. True: it has entries that the compiler may take."""
+    given = field(job, "lookup", dict, None)
+    if given is None or details.report.brought:
+        return False
+    seconds = float(field(given, "seconds", (int, float), LOOKUP_SECONDS))
+    answer = look_up(_words(given, "command"), _texts(field(given, "env", dict, {})), seconds)
+    details.hub = answer.outcome
+    log.info("the Hub's compile cache: %s (%s)", answer.outcome, answer.words)
+    return answer.outcome == "hit"
+
+
+def _limits(job: dict[str, Any]) -> Limits:
+    given = field(job, "deadline", dict, {})
+    seconds = field(given, "seconds", (int, float), None)
+    return Limits(
+        None if seconds is None else float(seconds),
+        field(given, "learned", bool, False),
+        float(field(job, "stall_seconds", (int, float), STALL_SECONDS)),
     )
+
+
+def _remember(objects: Objects, job: dict[str, Any], seconds: float, outcome: str) -> None:
+    """Adds this compile to the history that deadlines are learned from. Failing at that fails nothing."""
+    given = field(job, "history", dict, None)
+    if given is None:
+        return
+    sample = {
+        "shape": field(given, "shape", dict),
+        "seconds": round(seconds, 3),
+        "outcome": outcome,
+        "at": timestamp(time.time()),
+        "attempt": field(job, "attempt", str),
+    }
+    try:
+        append_history(objects, field(given, "key", str), sample)
+    except TrainyardError as error:
+        log.warning("cannot remember how long this compile took: %s", error)
+
+
+def _log_file(job: dict[str, Any]) -> Path:
+    return Path(tempfile.gettempdir()) / f"compile-{field(job, 'attempt', str)}.log"
+
+
+def _words(job: Mapping[str, Any], name: str) -> list[str]:
+    command: list[str] = field(job, name, list)
+    if not command or not all(isinstance(word, str) for word in command):
+        raise PermanentError(f"TRAINYARD_JOB: {name} is {command!r}, not a list of texts.")
+    return command
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in values.items()}
 
 
 def _keep_log(objects: Objects, log_file: Path, log_key: str | None) -> None:
