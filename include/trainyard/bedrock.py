@@ -72,10 +72,10 @@ class Bedrock:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        # The last three: a reply of another shape, such as that of a proxy.
+        # The second row: a reply of another shape, such as a proxy's, over which botocore's parser trips.
         silences = (
             *(BotoCoreError, urllib3.exceptions.HTTPError, OSError),
-            *(ResponseParserError, LookupError, TypeError),
+            *(ResponseParserError, AttributeError, LookupError, TypeError, ValueError),
         )
 
         asked = f"Asked Bedrock in {self.region} {what}"

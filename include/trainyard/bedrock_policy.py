@@ -132,7 +132,7 @@ def compare(
         (mismatches if urgent else notices).append(finding)
     # What is LEGACY already is no successor.
     active = [each for each in offered if each.status == "ACTIVE"]
-    newest = max(_versions(named, active), key=order, default=named.version)
+    newest = next(reversed(_versions(named, active)), named.version)
     if there is not None and order(newest) > order(named.version):
         notices.append(
             Finding(
@@ -153,9 +153,8 @@ def _full(named: Bedrock) -> str:
 def _versions(named: Bedrock, offered: Iterable[Offered]) -> list[str]:
     """The versions of the named id, oldest first."""
     ids = [parse_id(each.model_id) for each in offered]
-    return sorted(
-        {each.version for each in ids if each and each.base == named.model_id and not each.variant}, key=order
-    )
+    found = {each.version for each in ids if each and each.base == named.model_id and not each.variant}
+    return sorted(found, key=lambda version: (order(version), version))
 
 
 def _missing(named: Bedrock, offered: list[Offered], region: str) -> Finding:

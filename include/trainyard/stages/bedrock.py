@@ -13,7 +13,7 @@ from trainyard.errors import NotFound, PermanentError, Refused, TransientError
 from trainyard.release import now
 from trainyard.settings import Settings
 from trainyard.spec import Bedrock as Named
-from trainyard.spec import Request, Spec
+from trainyard.spec import Spec, parse_request
 from trainyard.stages.context import Context
 from trainyard.store import keys
 from trainyard.store.documents import SCHEMA, encode
@@ -25,8 +25,8 @@ def hybrids(settings: Settings) -> list[str]:
     found = []
     for name in catalogue.followed(settings.releases_dir, settings.follow):
         try:
-            spec = catalogue.resolve(settings.releases_dir, Request(release=name))
-        except (Refused, ValueError):
+            spec = catalogue.resolve(settings.releases_dir, parse_request({"release": name}))
+        except Refused:
             continue
         if spec.bedrock is not None:
             found.append(name)
@@ -38,7 +38,7 @@ def run(ctx: Context, name: str, make_bedrock: Callable[[str], Bedrock]) -> Step
 
     Raises Refused (the entry), and every TransientError: then it is unknown how the entry stands.
     """
-    spec = catalogue.resolve(ctx.settings.releases_dir, Request(release=name))
+    spec = catalogue.resolve(ctx.settings.releases_dir, parse_request({"release": name}))
     if spec.bedrock is None:
         raise PermanentError(f"{name} names no Bedrock model any more. Nothing is to be done.")
     region = spec.bedrock.region or ctx.settings.region

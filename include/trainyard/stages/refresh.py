@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainyard import catalogue
 from trainyard.asking import Ask, ask
 from trainyard.release import Release, parse_release
-from trainyard.spec import Request, Spec
+from trainyard.spec import Spec, parse_request
 from trainyard.stages.context import Context, Skip
 
 
@@ -14,7 +14,7 @@ def run(ctx: Context, name: str) -> Ask | Skip:
 
     A revision that was rolled back is not tried again by the clock: that is for a person to ask.
     """
-    request = Request(release=name)
+    request = parse_request({"release": name})
     spec = catalogue.resolve(ctx.settings.releases_dir, request)
     revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
     for found in ctx.ledger.list(name):
