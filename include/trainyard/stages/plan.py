@@ -82,7 +82,8 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     # What the fetch would refuse is refused here, before a pod exists: code, pickles, bad paths.
     selection = hub_policy.select(files, config)
     shards = {file.path: file for file in selection.take if file.path.endswith(".safetensors")}
-    facts = read_facts(config, sum(file.size for file in shards.values()))
+    weights = ctx.hub.weights(spec.model.repo, revision, shards.values())
+    facts = read_facts(config, weights, gated=ctx.hub.gated(spec.model.repo))
     result = preflight(facts, engine, kind, ask_of(spec))
     if result.problems:
         raise Refused(list(result.problems))

@@ -155,7 +155,7 @@ def test_host_memory_below_twice_the_weights_is_refused_with_the_amount_to_ask_f
         ({"num_hidden_layers": True}, "model.config.num_hidden_layers", "positive whole number"),
         ({"hidden_size": "big"}, "model.config.hidden_size", "positive whole number"),
         ({"vocab_size": 1.5}, "model.config.vocab_size", "positive whole number"),
-        ({"hidden_size": 8}, "model.config.head_dim", "positive whole number"),
+        ({"head_dim": 0}, "model.config.head_dim", "positive whole number"),
         ({"rope_theta": float("nan")}, "model.config", "JSON"),
         ({"rope_theta": float("inf")}, "model.config", "JSON"),
         ({"_name": "\ud800"}, "model.config", "JSON"),

@@ -51,8 +51,8 @@ def test_the_hub_cache_is_asked_for_this_very_configuration() -> None:
     command = OPTIMUM.lookup_command("org/model", "aws-neuron/optimum-neuron-cache", TRN2)
     assert command is not None
     assert " ".join(command.argv) == (
-        "optimum-cli neuron cache lookup org/model --task text-generation --instance_type trn2 --dtype bfloat16 "
-        "--tensor_parallel_size 64 --batch_size 8 --sequence_length 4096 "
+        "optimum-cli neuron cache lookup org/model --task text-generation --instance_type trn2 "
+        "--dtype bfloat16 --tensor_parallel_size 64 --batch_size 8 --sequence_length 4096 "
         "--repo_id aws-neuron/optimum-neuron-cache"
     )
     # The tool's parser knows two dtypes only.
