@@ -1,7 +1,7 @@
 """What Airflow's account must be allowed in the cluster, and why. Pure data.
 
-The Roles of deploy/cluster/base/rbac.yaml grant exactly this, `trainyard doctor` asks for exactly this, and the
-end-to-end tests compare it with what the API server's audit log says was used.
+The Roles of deploy/cluster/base/rbac.yaml grant exactly this, `trainyard doctor` asks for exactly this, and
+the end-to-end tests compare it with what the API server's audit log says was used.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""The route that is there before any model: what the Gateway's bare address answers, by a real Traefik."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import aiohttp
+from kubernetes import client
+
+from tests.local.apiserver.test_traefik import backends, describe_gateway, traefik
+from tests.support.manifests import of_kind, rendered
+
+__all__ = ["backends", "traefik"]
+GROUP, VERSION = "gateway.networking.k8s.io", "v1"
+
+
+async def test_the_bare_address_leads_to_airflow_and_every_other_path_stays_the_models(
+    api: client.ApiClient, namespace: str, traefik: tuple[int, Path], backends: list[int]
+) -> None:
+    port, log = traefik
+    base = of_kind(rendered("base"), "HTTPRoute")["trainyard.base"]
+    base["metadata"]["namespace"] = namespace
+    base["spec"]["parentRefs"] = [{"name": "g"}]
+    custom = client.CustomObjectsApi(api)
+    # Another test of this server may have left its own: there is one class for all of a cluster.
+    with contextlib.suppress(client.ApiException):
+        custom.delete_cluster_custom_object(GROUP, VERSION, "gatewayclasses", "traefik")
+    await asyncio.to_thread(describe_gateway, api, namespace, port, backends)
+    create = custom.create_namespaced_custom_object
+    await asyncio.to_thread(create, GROUP, VERSION, namespace, "httproutes", base)
+    async with aiohttp.ClientSession() as session:
+        deadline = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < deadline, log.read_text()
+            async with session.get(f"http://127.0.0.1:{port}/", allow_redirects=False) as answer:
+                if answer.status == 302:
+                    break
+            await asyncio.sleep(0.1)
+        assert answer.headers["Location"].startswith("https://airflow.example.com")
+        async with session.get(f"http://127.0.0.1:{port}/tiny-llama/v1/models") as answer:
+            assert (answer.status, await answer.text()) == (200, str(backends[0]))
+
+    def accepted() -> bool:
+        route = custom.get_namespaced_custom_object(GROUP, VERSION, namespace, "httproutes", "trainyard.base")
+        found = [each for parent in route["status"]["parents"] for each in parent["conditions"]]
+        return {"Accepted": "True"}.items() <= {each["type"]: each["status"] for each in found}.items()
+
+    assert await asyncio.to_thread(accepted)
+    await asyncio.to_thread(custom.delete_cluster_custom_object, GROUP, VERSION, "gatewayclasses", "traefik")
