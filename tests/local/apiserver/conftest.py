@@ -27,6 +27,12 @@ from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parents[3]
 TOKEN, KUBELET_TOKEN = "a-token-of-the-tests", "a-token-of-the-kubelets"
+USERS = """\
+a-token-of-jane,jane,uid-of-jane,"developers,reviewers"
+a-token-of-nobody,nobody,uid-of-nobody
+a-token-of-a-worker,system:serviceaccount:airflow:worker,uid,"system:serviceaccounts,system:serviceaccounts:airflow"
+"""
+JANE, NOBODY, WORKER = (line.partition(",")[0] for line in USERS.splitlines())
 
 
 def start_server(*arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -63,11 +69,12 @@ class Server:
     url: str
     certificate: Path
     kubeconfig: Path
+    audit_log: Path
 
-    def api(self) -> client.ApiClient:
+    def api(self, token: str = TOKEN) -> client.ApiClient:
         configuration = client.Configuration(host=self.url)
         configuration.ssl_ca_cert = str(self.certificate)
-        configuration.api_key = {"authorization": f"Bearer {TOKEN}"}
+        configuration.api_key = {"authorization": f"Bearer {token}"}
         return client.ApiClient(configuration)
 
 
@@ -76,6 +83,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("apiserver")
     certificate, key = write_certificate(folder)
     arguments = ["--tls-cert", str(certificate), "--tls-key", str(key), "--kubelet-token", KUBELET_TOKEN]
+    (folder / "tokens.csv").write_text(USERS)
+    arguments += ["--token-auth-file", str(folder / "tokens.csv"), "--audit-log", str(folder / "audit.log")]
     for path in sorted((ROOT / "local" / "crds").glob("*.yaml")):
         arguments += ["--crd", str(path)]
     process, url = start_server(*arguments)
@@ -89,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
     }
     kubeconfig.write_text(yaml.safe_dump(config))
-    yield Server(url, certificate, kubeconfig)
+    yield Server(url, certificate, kubeconfig, folder / "audit.log")
     stop(process)
 
 
