@@ -16,7 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.e2e.yard import FAULTY, REPOSITORY, Yard
+from tests.e2e.yard import ENGINES, FAULTY, REPOSITORY, Yard
 from trainyard_cli import records
 from trainyard_cli.airflow_api import connect
 from trainyard_cli.demo import MODEL, publish
@@ -25,11 +25,11 @@ from trainyard_cli.stack import stack
 
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped entry, and copies of it for the faults: a model each, so that they need not wait for each
+    """The shipped entry, and copies of it for the faults and the engines: a model each, so that they need not wait for each
     other."""
     folder = tmp_path_factory.mktemp("releases")
     entry = yaml.safe_load((REPOSITORY / "include/releases/tiny-llama.yaml").read_text())
-    for name in (MODEL, *FAULTY):
+    for name in (MODEL, *FAULTY, *ENGINES):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**entry, "name": name}, sort_keys=False))
     return folder
 

@@ -18,7 +18,7 @@ def observe_split(
     url: str, *, canary_name: str, probes: int = 200, host: str | None = None, timeout: float = PROBE_SECONDS
 ) -> dict[str, Any]:
     """GET /v1/models at the gateway `probes` times and count the answers that list `canary_name`,
-    as a served name or as the last part of a model's `root`.
+    as a served name or as the last part of the directory that a model was loaded from.
 
     Half of the probes come on connections of their own, half share kept ones: a proxy that balances
     connections instead of requests would show a different split to the two.
@@ -70,12 +70,15 @@ def observe_split(
     }
 
 
-def _names(entry: Any) -> tuple[str, str]:
+def _names(entry: Any) -> set[str]:
     """What a served model calls itself, and the directory that it was loaded from.
 
-    All releases of a model answer to one name; the directory carries the release's id.
+    All releases of a model answer to one name; the directory carries the release's id. vLLM says it in
+    `root`; TGI has no `root` and calls the model by its directory.
     """
-    return str(entry["id"]), str(entry.get("root") or "").rstrip("/").rpartition("/")[2]
+    name = str(entry["id"])
+    place = str(entry.get("root") or (name if name.startswith("/") else ""))
+    return {name, place.rstrip("/").rpartition("/")[2]} - {""}
 
 
 def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnection:

@@ -17,7 +17,7 @@ USAGE = "usage: evidence --port PORT --folder DIR [--host ADDRESS] [--timeout SE
 
 
 def main(arguments: list[str]) -> int:
-    """0 always when called rightly: what could not be had is empty, and the reader decides what that means."""
+    """0 when called rightly: what could not be had is empty, and the reader decides what that means."""
     given = parse(arguments, {"host": own_address(), "timeout": "5", "port": "", "folder": ""})
     if given is None or not given["port"] or not given["folder"]:
         print(USAGE)

@@ -29,6 +29,9 @@ RESTRICTED_CONTAINER: Object = {
     "runAsNonRoot": True,
 }
 NEURON_TOLERATION: Object = {"key": "aws.amazon.com/neuron", "operator": "Exists", "effect": "NoSchedule"}
+# Classes of deploy/cluster: what serves goes before what compiles.
+JOBS_PRIORITY = "trainyard-jobs"
+SERVING_PRIORITY = "trainyard-serving"
 # Karpenter may not consolidate the node under a compile or a canary. It does not stop interruption or expiry.
 DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
 
@@ -197,6 +200,7 @@ def _pod(
             "automountServiceAccountToken": False,
             "securityContext": RESTRICTED_POD,
             "terminationGracePeriodSeconds": 60,
+            "priorityClassName": JOBS_PRIORITY,
             **spec,
         },
     }

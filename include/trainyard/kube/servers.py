@@ -10,6 +10,7 @@ from trainyard.kube.pods import (
     DO_NOT_DISRUPT,
     RESTRICTED_CONTAINER,
     RESTRICTED_POD,
+    SERVING_PRIORITY,
     TOOLS_DIR,
     environment,
     labels,
@@ -137,6 +138,7 @@ def deployment(servers: ServerSet) -> Object:
                 "spec": {
                     "automountServiceAccountToken": False,
                     "serviceAccountName": servers.service_account,
+                    "priorityClassName": SERVING_PRIORITY,
                     "securityContext": RESTRICTED_POD,
                     # For the hook, and then for the server itself.
                     "terminationGracePeriodSeconds": servers.grace_seconds + 30,

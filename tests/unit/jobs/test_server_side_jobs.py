@@ -1,4 +1,4 @@
-"""What runs inside a server's container: the preStop hook that waits for streams, and the proof of the bundle."""
+"""What runs beside a server: the preStop hook that waits for streams, and the proof of the bundle."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.models import entry, paper_context, write_entry
 from trainyard import catalogue
@@ -176,6 +177,13 @@ def test_the_server_has_time_for_its_streams_and_its_first_start(ctx: Context, r
     deadline = release.spec.serving.ready_deadline_minutes * 60
     assert probe["periodSeconds"] * probe["failureThreshold"] >= deadline
     assert probe["exec"]["command"][2] == "probe"
+
+
+def test_what_serves_goes_before_what_compiles(ctx: Context, release: Release) -> None:
+    file = Path(__file__).resolve().parents[3] / "deploy/cluster/base/priorities.yaml"
+    classes = {item["metadata"]["name"]: item["value"] for item in yaml.safe_load_all(file.read_text())}
+    found = {part: classes[pod["spec"]["priorityClassName"]] for part, pod in pods(ctx, release).items()}
+    assert all(value < found["server"] for part, value in found.items() if part != "server")
 
 
 def test_manifests_are_the_same_whenever_they_are_built(ctx: Context, release: Release) -> None:
