@@ -1,4 +1,4 @@
-"""`trainyard`: up, down, status, release, rollback, demo."""
+"""`trainyard`: up, down, status, plan, release, rollback, demo."""
 
 from __future__ import annotations
 
@@ -49,6 +49,43 @@ def status(home: Home = None) -> None:
     if found.adopt():
         show(console)
     raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help="An entry of the catalogue, or a YAML file that may lack engine, instance and TP."
+        ),
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="A config.json, or a folder with one: offline, without the Hub.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Instead of the spec's.")] = None,
+    instance_type: Annotated[str | None, typer.Option(help="Instead of the spec's.")] = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor-parallel degree, instead of the spec's.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size, instead of the spec's.")] = None,
+    sequence: Annotated[
+        int | None, typer.Option(help="Tokens, prompt and answer, instead of the spec's.")
+    ] = None,
+    prices: Annotated[Path | None, typer.Option(help="A price table of your own (YAML or JSON).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Ask the Hub about the model; so it is where --config is not given.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Say if a spec can run, where, for how long and how much; exits 0 if it can, 1 if not, 2 if misasked."""
+    from trainyard_cli.plan_question import Options
+    from trainyard_cli.planning import run
+
+    if hub and config is not None:
+        raise typer.BadParameter("ask the Hub, or read a config: one of them", param_hint="--hub")
+    if config is None:
+        stack(home).adopt()  # where a local stack is, its Hub is asked
+    asked = Options(engine, instance_type, tp, batch, sequence)
+    raise typer.Exit(run(spec, asked, console, config=config, prices=prices, as_json=as_json))
 
 
 @app.command()

@@ -156,3 +156,17 @@ def chips_for(tensor_parallel: int, kind: Instance, lnc: int) -> int:
     """Chips that hold `tensor_parallel` logical cores. Pods ask for chips only (aws.amazon.com/neuron):
     Karpenter models neuroncore by physical cores and would buy the wrong node."""
     return -(-tensor_parallel // kind.cores_per_chip(lnc))
+
+
+def pods_per_node(kind: Instance, chips: int, memory_bytes: int = 0, cpus: int = 0) -> int:
+    """How many like pods one node takes, by chips, host memory and CPUs; 0: not even one."""
+    return min(
+        kind.chips // max(1, chips),
+        kind.usable_memory_bytes // max(1, memory_bytes),
+        kind.usable_cpus // max(1, cpus),
+    )
+
+
+def nodes_for(kind: Instance, pods: int, chips: int, memory_bytes: int = 0, cpus: int = 0) -> int:
+    """Nodes that hold so many like pods; a pod that fits none counts one."""
+    return -(-pods // max(1, pods_per_node(kind, chips, memory_bytes, cpus)))

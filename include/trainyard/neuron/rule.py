@@ -66,7 +66,10 @@ class Preflight:
 
 @dataclass(frozen=True)
 class Question:
-    """All that a rule may look at. lnc and holds are decided; loaded_bytes: of the weights, as loaded."""
+    """All that a rule may look at. lnc and holds are decided.
+
+    loaded_bytes: of the weights as a device holds them. read_bytes: as the host reads them.
+    """
 
     facts: ModelFacts
     engine: Engine
@@ -77,6 +80,7 @@ class Question:
     holds: Holds
     loaded: str
     loaded_bytes: int
+    read_bytes: int
     memory: Memory
     host: Host
 

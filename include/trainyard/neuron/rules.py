@@ -80,6 +80,7 @@ def _question(facts: ModelFacts, engine: Engine, kind: Instance, ask: Ask) -> Qu
         holds=holds,
         loaded=loaded,
         loaded_bytes=loaded_bytes,
+        read_bytes=read,
         memory=memory_of(facts, kind, lnc, tp, ask.batch_size, ask.sequence_length, loaded_bytes),
         host=host,
     )

@@ -180,43 +180,39 @@ def serve_memory(question: Question) -> Rule:
 
 
 def _host_memory(question: Question, field: str, needs: int, asked: int | None, who: str) -> Rule:
-    """Is the pod's limit enough, and has the node so much?"""
+    """Has the node what sharding needs, is the pod's limit enough for it, and has the node that much?"""
     name, kind = field.replace(".", "_"), question.kind
-    have = kind.usable_memory_bytes
-    wants = needs if asked is None else asked
-    times = _times(needs, question)
-    reason = f"{who} holds the weights in host memory {times} ({size(needs)})" if needs else (
-        f"{who} holds no weights in host memory"
-    )  # fmt: skip
+    have, wants = kind.usable_memory_bytes, needs if asked is None else asked
+    reason = f"{who} holds no weights in host memory"
+    if needs:
+        reason = f"{who} holds the weights in host memory {_times(needs, question)} ({size(needs)})"
+    node = f"{have >> 30}Gi of its {kind.memory_gib}Gi for pods"
+    if needs > have:
+        return failed(
+            name, field, size(wants), f"{reason}, and {kind.name} has {node}", _more_memory(question, needs)
+        )
     if wants < needs:
         return failed(
             name,
             field,
             size(wants),
-            f"sharding holds the weights ({size(question.facts.weight_bytes)}) {times} in host memory",
-            f"Ask for at least {gibibytes(needs)}Gi ({kind.name} has {kind.memory_gib}Gi).",
+            f"{who} holds the weights ({size(question.read_bytes)}) {_times(needs, question)} in host memory",
+            f"Ask for at least {gibibytes(needs)}Gi ({kind.name} has {node}).",
         )
     if wants > have:
-        return failed(
-            name,
-            field,
-            size(wants),
-            f"{reason}, and {kind.name} has {have >> 30}Gi of its {kind.memory_gib}Gi for pods",
-            _more_memory(question, needs) if needs > have else f"Ask for at most {have >> 30}Gi.",
-        )
+        return failed(name, field, size(wants), f"{kind.name} has {node}", f"Ask for at most {have >> 30}Gi.")
     ask = f"{gibibytes(wants)}Gi asked" if asked is not None else f"ask for {gibibytes(needs)}Gi"
     words = f"{reason}; {ask} of {have >> 30}Gi that {kind.name} has for pods"
-    if question.chips < kind.chips and have // max(1, wants) < 2:
-        words += (
-            f". Two such pods do not share a node, though {kind.chips // question.chips} have chips there"
-        )
+    share = kind.chips // question.chips
+    if have // max(1, wants) < share:
+        words += f". Its chips are enough for {share} such pods, its memory for {have // max(1, wants)}"
     return passed(name, words)
 
 
 def _times(needs: int, question: Question) -> str:
     """How often the weights are held, in a word."""
-    times = round(needs / question.facts.weight_bytes, 1) if question.facts.weight_bytes else 0
-    return {1: "once", 2: "twice"}.get(times, f"{times:g} times")
+    times = round(needs / question.read_bytes, 1) if question.read_bytes else 0.0
+    return {1.0: "once", 2.0: "twice"}.get(times, f"{times:g} times")
 
 
 def _more_memory(question: Question, needs: int) -> str:

@@ -28,7 +28,7 @@ def architecture(question: Question) -> Rule:
         "architecture",
         "model.config.model_type",
         facts.model_type,
-        f"engine {engine.name} {engine.versions.engine} has no such architecture",
+        f"engine {engine.name} {engine.versions.engine} has no such architecture ({facts.model_type})",
         f"It takes {', '.join(sorted(engine.model_types))}.",
     )
 
