@@ -49,10 +49,24 @@ KINDS: Mapping[str, Kind] = {
     "DaemonSet": Kind("apps/v1", "daemonsets"),
     "EndpointSlice": Kind("discovery.k8s.io/v1", "endpointslices"),
     "HTTPRoute": Kind("gateway.networking.k8s.io/v1", "httproutes"),
+    "Gateway": Kind("gateway.networking.k8s.io/v1", "gateways"),
+    "GatewayClass": Kind("gateway.networking.k8s.io/v1", "gatewayclasses", namespaced=False),
     "NodePool": Kind("karpenter.sh/v1", "nodepools", namespaced=False),
     "NodeClaim": Kind("karpenter.sh/v1", "nodeclaims", namespaced=False),
     "EC2NodeClass": Kind("karpenter.k8s.aws/v1", "ec2nodeclasses", namespaced=False),
+    "Namespace": Kind("v1", "namespaces", namespaced=False),
+    "ServiceAccount": Kind("v1", "serviceaccounts"),
+    "Secret": Kind("v1", "secrets"),
+    "PriorityClass": Kind("scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
+    "SelfSubjectAccessReview": Kind("authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False),
 }
+
+
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+class Forbidden(PermanentError):
+    """403: the account may not do this."""
 
 
 class _Expired(PermanentError):
@@ -80,6 +94,18 @@ class Cluster:
             return self.get(kind, name, namespace)
         except NotFound:
             return None
+
+    def read(self, path: str) -> Object:
+        """What is no object: the version, discovery. Raises NotFound."""
+        return self._call("GET", path)
+
+    def exists(self, kind: str, name: str, namespace: str | None = None) -> bool:
+        """Whether it is there, without its content: the only way to look at a Secret. Raises Forbidden."""
+        try:
+            self._call("GET", KINDS[kind].path(namespace, name), accept=_METADATA)
+        except NotFound:
+            return False
+        return True
 
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> Objects:
         """All objects, page by page; from the start where the list expired between two pages."""
@@ -201,8 +227,9 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str | None = None,
+        accept: str = "application/json",
     ) -> Object:
-        raw = self._request(method, path, query, body, content_type) or b"{}"
+        raw = self._request(method, path, query, body, content_type, accept) or b"{}"
         try:
             answer = json.loads(raw)
         except (ValueError, RecursionError):
@@ -219,11 +246,12 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str | None = None,
+        accept: str = "application/json",
     ) -> bytes:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         if content_type:
             headers["Content-Type"] = content_type
         last = ""
@@ -301,5 +329,5 @@ def _typed(error: Any, method: str, path: str) -> Exception:
             f"{text}. The cluster refuses the credentials of connection kubernetes_default."
         )
     if error.status == 403:
-        return PermanentError(f"{text}. Grant it: deploy/cluster/base has the roles that Trainyard needs.")
+        return Forbidden(f"{text}. Grant it: deploy/cluster/base has the roles that Trainyard needs.")
     return PermanentError(text)

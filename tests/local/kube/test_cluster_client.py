@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster as Server
 from tests.support.moody import Answer, Moody, moody
 from tests.support.world import api_client
 from trainyard.errors import ClusterUnavailable, Conflict, LeaseLost, NotFound, PermanentError
-from trainyard.kube.cluster import Cluster, guard_token, written_token
+from trainyard.kube.cluster import Cluster, Forbidden, guard_token, written_token
 from trainyard.kube.traffic import accepted, route_manifest, set_weights, weights_of
 
 __all__ = ["moody"]
@@ -70,7 +70,7 @@ def test_nobody_at_the_address_is_unavailable() -> None:
     [
         (400, PermanentError, "because"),
         (401, PermanentError, "kubernetes_default"),
-        (403, PermanentError, "deploy/cluster/base"),
+        (403, Forbidden, "deploy/cluster/base"),
         (404, NotFound, "because"),
         (409, Conflict, "because"),
         (422, PermanentError, "because"),
