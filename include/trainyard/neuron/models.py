@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from trainyard.errors import Problem, Refused
 from trainyard.neuron import parameters
 from trainyard.neuron.model_numbers import shown, text_section
 from trainyard.neuron.model_quantization import BITS_OF_FORMAT, quantization_of
+from trainyard.neuron.model_weights import MOST_BYTES, Weights, WeightsFrom, weights_of_index
 
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-# Bits of one number, by safetensors' names. F4, F6 and the packed integers are left to whoever packs them.
-_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
-    "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
-    "U64": 64, "I64": 64, "F64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
-}  # fmt: skip
-# Enough for every model there is a thousand times over; a hostile index says anything.
-_MOST_BYTES = 1 << 60
+_DEPTH = 32
 
 # Keys of config.json that change neither the graph nor the numbers: two configs that differ only here compile
 # alike.
 _COSMETIC = frozenset({"_name_or_path", "transformers_version", "architectures_note", "use_cache"})
-
-WeightsFrom = Literal["headers", "index", "config"]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What the published weights say of themselves.
-
-    total: bytes of all tensors. parameters: numbers by dtype as safetensors spells it (BF16, F8_E4M3, …);
-    empty where only the total is known. source: "headers" of the shards (also as the Hub read them), or
-    their "index".
-    """
-
-    total: int
-    parameters: Mapping[str, int] = field(default_factory=dict)
-    source: WeightsFrom = "headers"
-
-    @staticmethod
-    def counted(counts: Mapping[str, int]) -> Weights:
-        """From numbers by dtype. Raises Refused for a dtype of unknown size."""
-        unknown = sorted(str(name) for name in counts if name not in _BITS)
-        if unknown:
-            raise _refused("model.weights", unknown[0], "safetensors has no such dtype", "Publish it anew.")
-        return Weights(sum(-(-number * _BITS[name] // 8) for name, number in counts.items()), dict(counts))
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """What the preflight has to know; of a multimodal model, about its text part unless said otherwise.
 
-    dtype: as published, bfloat16, float16 or float32 (a quantized one's unquantized part).
+    dtype: as published, as a rule bfloat16, float16 or float32 (of a quantized one, what is not quantized).
     weight_bytes: of all published tensors, a vision tower and the like too. parameters: as many numbers.
     experts: of an MoE layer, 0 if the model is dense. quantization: how the published weights are quantized:
     fp8_e4m3, fp8_e5m2, int8, awq, gptq, gguf, mxfp4, bitsandbytes, or the config's own word for another one.
@@ -87,7 +57,7 @@ class ModelFacts:
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token leaves in the cache, over all layers, each stored once."""
         numbers = self.latent or 2 * self.kv_heads * self.head_dim
-        return self.layers * numbers * _BYTES.get(self.dtype, 2)
+        return self.layers * numbers * _size_of(self.dtype)
 
     def kv_bytes_per_token_on(self, tp: int) -> int:
         """The same on one of `tp` cores: KV heads fewer than cores are copied, and so is a latent."""
@@ -117,6 +87,7 @@ def read_facts(
 
     Raises Refused: remote code, numbers that are missing or none.
     """
+    _check_depth(config)
     if problem := remote_code(config):
         raise Refused(problem)
     text = text_section(config)
@@ -131,7 +102,7 @@ def read_facts(
     kept = min(numbers, counted.kept) if counted else 0
     if weights is None:
         size = _reckoned(numbers, kept, dtype, quantization)
-    elif not 0 <= weights.total <= _MOST_BYTES:
+    elif not 0 <= weights.total <= MOST_BYTES:
         raise _refused(
             "model.weights", shown(weights.total), "no model has so many bytes", "Check the weights."
         )
@@ -175,18 +146,6 @@ def remote_code(config: Mapping[str, Any]) -> Problem | None:
     )
 
 
-def weights_of_index(index: Mapping[str, Any]) -> Weights | None:
-    """From a model.safetensors.index.json; None where it does not say how much there is."""
-    metadata = index.get("metadata")
-    total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
-    # Some tools write the size as 1.5e10.
-    if isinstance(total, float) and total.is_integer():
-        total = int(total)
-    if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= _MOST_BYTES:
-        return None
-    return Weights(total, source="index")
-
-
 def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of config.json that shapes the compiled graph, in the text part of a multimodal one too."""
     return {
@@ -194,6 +153,21 @@ def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key not in _COSMETIC
     }
+
+
+def _check_depth(config: Mapping[str, Any]) -> None:
+    """Later steps walk through the config by recursion: what is nested without end stops here."""
+    layer: list[Any] = [config]
+    for _ in range(_DEPTH):
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list)
+        ]
+        if not layer:
+            return
+    raise _refused("model.config", "…", f"is nested more than {_DEPTH} deep", "Check the config.json.")
 
 
 def _counted(config: Mapping[str, Any], required: bool) -> parameters.Parameters | None:
@@ -214,31 +188,28 @@ def _numbers(
         return sum(weights.parameters.values())
     if counted:
         return counted.total
-    return weights.total // _BYTES[dtype] if weights else 0
+    return weights.total // _size_of(dtype) if weights else 0
 
 
 def _reckoned(numbers: int, kept: int, dtype: str, quantization: str | None) -> int:
     """Bytes of so many parameters. Scales of a quantized checkpoint (below 4 %) are not counted."""
-    bits = 8 * _BYTES[dtype]
+    bits = 8 * _size_of(dtype)
     if quantization is None:
         return numbers * bits // 8
     return (kept * bits + (numbers - kept) * BITS_OF_FORMAT.get(quantization, bits)) // 8
 
 
 def _dtype(*sections: Mapping[str, Any]) -> str:
+    """As published; an engine says whether it takes it."""
     for section in sections:
         for key in ("torch_dtype", "dtype"):
             if section.get(key):
-                found = _word(section[key]).removeprefix("torch.")
-                if found not in _BYTES:
-                    raise _refused(
-                        f"model.config.{key}",
-                        found,
-                        f"must be one of {', '.join(_BYTES)}",
-                        "Publish the weights as one of these, or correct the config.json.",
-                    )
-                return found
+                return _word(section[key]).removeprefix("torch.")
     return "bfloat16"
+
+
+def _size_of(dtype: str) -> int:
+    return _BYTES.get(dtype, 2)
 
 
 def _multimodal(config: Mapping[str, Any]) -> bool:
@@ -252,3 +223,6 @@ def _word(value: Any) -> str:
 
 def _refused(field_: str, value: Any, rule: str, remedy: str) -> Refused:
     return Refused(Problem(field_, value, rule, remedy))
+
+
+__all__ = ["ModelFacts", "Weights", "graph_config", "read_facts", "remote_code", "weights_of_index"]
