@@ -4,6 +4,7 @@ TrainyardError
 ├── PermanentError            fail now: trying again cannot help
 │   ├── Refused               the request breaks a rule (field, value, rule, remedy)
 │   ├── NotFound              what was asked for does not exist
+│   ├── Forbidden             the cluster does not grant the account what it asked for
 │   ├── Conflict              somebody else changed it first, and their change stands
 │   ├── LeaseLost             another holder took the model's lease: this one may change nothing
 │   ├── CorruptArtifact       bytes differ from their digest
@@ -73,6 +74,10 @@ class Refused(PermanentError):
 
 
 class NotFound(PermanentError):
+    pass
+
+
+class Forbidden(PermanentError):
     pass
 
 

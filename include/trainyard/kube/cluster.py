@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from trainyard.errors import ClusterUnavailable, Conflict, LeaseLost, NotFound, PermanentError
+from trainyard.errors import ClusterUnavailable, Conflict, Forbidden, LeaseLost, NotFound, PermanentError
 
 Object = dict[str, Any]
 # The method `list` below hides the built-in in annotations.
@@ -63,10 +63,6 @@ KINDS: Mapping[str, Kind] = {
 
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-
-
-class Forbidden(PermanentError):
-    """403: the account may not do this."""
 
 
 class _Expired(PermanentError):

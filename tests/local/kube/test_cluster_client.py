@@ -12,8 +12,8 @@ import pytest
 from tests.support.cluster import Cluster as Server
 from tests.support.moody import Answer, Moody, moody
 from tests.support.world import api_client
-from trainyard.errors import ClusterUnavailable, Conflict, LeaseLost, NotFound, PermanentError
-from trainyard.kube.cluster import Cluster, Forbidden, guard_token, written_token
+from trainyard.errors import ClusterUnavailable, Conflict, Forbidden, LeaseLost, NotFound, PermanentError
+from trainyard.kube.cluster import Cluster, guard_token, written_token
 from trainyard.kube.traffic import accepted, route_manifest, set_weights, weights_of
 
 __all__ = ["moody"]
