@@ -24,14 +24,18 @@ MODULES = (
     "kubernetes.stream",
     "numpy",
     "trainyard.catalogue",
+    "trainyard.cloudwatch",
     "trainyard.hub",
     "trainyard.kube.watchers",
+    "trainyard_airflow.operators.karpenter",
     "trainyard_airflow.operators.kubernetes",
+    "trainyard_airflow.operators.neuron",
     "trainyard_airflow.operators.plan",
     "trainyard_airflow.operators.pod",
     "trainyard_airflow.operators.record",
     "trainyard_airflow.operators.watch",
     "trainyard_airflow.triggers.cluster",
+    "trainyard_airflow.triggers.neuron",
 )
 
 for _name in (*MODULES, *(module.name for module in iter_modules(stages.__path__, f"{stages.__name__}."))):

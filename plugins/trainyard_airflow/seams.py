@@ -79,6 +79,16 @@ def cluster(kubernetes_conn_id: str) -> Cluster:
     return Cluster(KubernetesHook(conn_id=kubernetes_conn_id).get_conn())
 
 
+def cloudwatch(aws_conn_id: str | None, region_name: str | None = None) -> Any:
+    """A CloudWatch client by the provider's own hook."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    hook: AwsGenericHook[Any] = AwsGenericHook(
+        aws_conn_id=aws_conn_id, region_name=region_name, client_type="cloudwatch"
+    )
+    return hook.get_conn()
+
+
 def hub_token(config: Settings) -> str | None:
     """The password of the Hub's connection, for gated models; None where there is no such connection."""
     from airflow.sdk import BaseHook

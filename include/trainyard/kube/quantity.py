@@ -8,7 +8,8 @@ from decimal import Decimal
 from trainyard.errors import Problem, Refused
 
 _FORM = re.compile(
-    r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<power>[+-]?\d{1,3}))?"
+    r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<power>[+-]?\d{1,3}))?",
+    re.ASCII,
 )
 _SUFFIXES = {
     **{letter: Decimal(10) ** (3 * power) for power, letter in enumerate("kMGTPE", start=1)},

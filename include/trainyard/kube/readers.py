@@ -24,7 +24,7 @@ _SCRAPE_SECONDS = 10.0
 @dataclass(frozen=True)
 class PodReader:
     """Runs neuron-monitor in a container that has it: a server's (its devices), or the DaemonSet's (the
-    node's). Each call gives about three reports, a second apart."""
+    node's). Each call gives about three reports, a second apart. container: default: the first one."""
 
     cluster: Cluster
     namespace: str
@@ -33,7 +33,8 @@ class PodReader:
 
     def read(self) -> tuple[Reading, ...]:
         """Raises ClusterUnavailable, and NotFound for a pod that is gone."""
-        if pod_named(self.cluster, self.namespace, self.pod) is None:
+        pod = pod_named(self.cluster, self.namespace, self.pod)
+        if pod is None:
             raise NotFound(f"Pod {self.namespace}/{self.pod} is gone: its devices cannot be asked any more.")
         # `timeout` ends it: a monitor runs for ever. AWS's images have it in PATH or in its usual place.
         script = (
@@ -42,7 +43,11 @@ class PodReader:
             'neuron-monitor -c "${TMPDIR:-/tmp}/neuron-monitor.json"'
         )
         out = self.cluster.execute(
-            self.pod, self.namespace, self.container, ["sh", "-c", script], seconds=_EXEC_SECONDS
+            self.pod,
+            self.namespace,
+            self.container or pod["spec"]["containers"][0]["name"],
+            ["sh", "-c", script],
+            seconds=_EXEC_SECONDS,
         )
         return tuple(parse_reports(out, time.time()))
 
@@ -101,6 +106,17 @@ def proxied_exporter(cluster: Cluster, node: str, port: int = PORT) -> ExporterR
         return cluster.through(meta["name"], meta["namespace"], port, "metrics")
 
     return ExporterReader(fetch, f"The exporter of node {node}")
+
+
+@dataclass(frozen=True)
+class NodeReader:
+    """neuron-monitor of a node, in whichever monitor pod is there now."""
+
+    cluster: Cluster
+    node: str
+
+    def read(self) -> tuple[Reading, ...]:
+        return node_monitor(self.cluster, self.node).read()
 
 
 def node_monitor(cluster: Cluster, node: str) -> PodReader:
