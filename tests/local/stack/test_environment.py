@@ -92,3 +92,9 @@ def test_secrets_are_made_once_and_readable_by_their_owner_only(tmp_path: Path) 
 
     assert Secrets.of(home) == Secrets.of(home)
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_the_schedule_follows_what_the_local_hub_has_unless_the_caller_says_more(setting: Setting) -> None:
+    assert environment.for_clients(setting, {})["TRAINYARD_FOLLOW"] == "tiny-llama"
+    caller = {"TRAINYARD_FOLLOW": "*"}
+    assert environment.for_clients(setting, caller)["TRAINYARD_FOLLOW"] == "*"
