@@ -119,7 +119,6 @@ class Hub:
         """
         check_repo("repo", repo)
         check_commit("revision", sha)
-        files = list(files)
         shards = hub_weights.shards_of(files)
         info = self._call(
             f"{repo}@{sha}",
@@ -128,11 +127,7 @@ class Hub:
         summary = {"parameters": info.safetensors.parameters} if info.safetensors else None
         return (
             hub_weights.of_summary(summary, shards)
-            or hub_weights.of_index(
-                lambda path: self.read_json(repo, sha, path, max_bytes=INDEX_CAP),
-                (file.path for file in files),
-                shards,
-            )
+            or hub_weights.of_index(lambda path: self.read_json(repo, sha, path, max_bytes=INDEX_CAP), shards)
             or hub_weights.of_headers(self.headers(repo, sha, shards).values())
         )
 

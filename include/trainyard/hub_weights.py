@@ -42,11 +42,9 @@ def of_summary(summary: Mapping[str, Any] | None, shards: list[HubFile]) -> Weig
         return None
 
 
-def of_index(
-    read: Callable[[str], Mapping[str, Any]], paths: Iterable[str], shards: list[HubFile]
-) -> Weights | None:
-    """From the index, where there is one and it agrees with the files."""
-    if INDEX not in paths:
+def of_index(read: Callable[[str], Mapping[str, Any]], shards: list[HubFile]) -> Weights | None:
+    """From the index, where there is one and it agrees with the files. One shard alone has none."""
+    if len(shards) < 2:
         return None
     try:
         found = weights_of_index(read(INDEX))

@@ -10,9 +10,10 @@ from local.checkpoints.checkpoint import write_checkpoint
 from local.checkpoints.shape import Shape
 from tests.support.hub import LocalHub
 from trainyard import hub as hub_module
+from trainyard import hub_weights
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError, Refused
 from trainyard.hub import Hub
-from trainyard.hub_weights import INDEX, of_headers, of_index, of_summary, shards_of
+from trainyard.hub_weights import of_headers, of_index, of_summary, shards_of
 from trainyard.neuron.models import Weights
 
 REPO = "tests/Tiny-Llama"
@@ -158,15 +159,23 @@ def test_without_a_summary_index_and_headers_say_the_same(client: Hub, published
     files = client.files(REPO, published)
     shards = shards_of(files)
     exact = of_headers(client.headers(REPO, published, files).values())
-    indexed = of_index(
-        lambda path: client.read_json(REPO, published, path), (file.path for file in files), shards
-    )
-    if indexed is not None:  # a checkpoint of one shard has no index
-        assert (indexed.total, indexed.source) == (exact.total, "index")
-    assert of_index(lambda path: {"metadata": {"total_size": 5 * 10**15}}, [INDEX], shards) is None
-    assert of_index(lambda path: {"metadata": {"total_size": exact.total}}, [INDEX], shards) == Weights(
-        exact.total, source="index"
-    )
+    indexed = of_index(lambda path: client.read_json(REPO, published, path), shards)
+    assert indexed == Weights(exact.total, source="index")
+    # An index that is of other files, is none, or is not there.
+    assert of_index(lambda path: {"metadata": {"total_size": 5 * 10**15}}, shards) is None
+    assert of_index(lambda path: {"weight_map": {}}, shards) is None
+    assert of_index(lambda path: client.read_json(REPO, published, "nothing.json"), shards) is None
+    assert of_index(lambda path: client.read_json(REPO, published, path), shards[:1]) is None
+
+
+def test_headers_are_read_where_nothing_else_is_right(
+    client: Hub, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = client.files(REPO, published)
+    whole = client.weights(REPO, published, files)
+    monkeypatch.setattr(hub_weights, "of_summary", lambda *_: None)
+    monkeypatch.setattr(hub_weights, "of_index", lambda *_: None)
+    assert client.weights(REPO, published, files) == whole
 
 
 def test_a_gated_repository_is_known_before_its_files_are_asked_for(
