@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -20,6 +20,8 @@ class Asker:
     user: User | None = None
     acting_as: User | None = None
     decision: Decision | None = None
+    also: list[str] = field(default_factory=list)
+    """Further verbs on the same resource that the request turned out to need, allowed or not."""
 
     @property
     def effective(self) -> User:
@@ -50,6 +52,14 @@ class Gate:
         asker.decision = self.rbac.authorize(asker.effective, asker.asked)
         if not asker.decision.allowed:
             raise refusal(asker.effective, asker.asked, asker.decision.reason)
+
+    def require(self, asker: Asker, verb: str) -> None:
+        """ApiError 403 unless the asker may do this to what was asked for, too."""
+        asker.also.append(verb)
+        asked = replace(asker.asked, verb=verb)
+        decision = self.rbac.authorize(asker.effective, asked)
+        if not decision.allowed:
+            raise refusal(asker.effective, asked, decision.reason)
 
     def _check_impersonation(self, user: User, wanted: Impersonation) -> None:
         for asked in _impersonated(wanted):

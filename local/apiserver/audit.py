@@ -31,6 +31,8 @@ FLUSH_SECONDS = 0.25
 FLUSH_EVENTS = 512
 MAX_BYTES = 64 << 20
 BACKUPS = 3
+ALSO = "authorization.local/also-required"
+"""Annotation of our own: verbs that were needed besides the request's, such as create for an apply."""
 _UNSEEN = ("/healthz", "/livez", "/readyz")
 _IN_FULL = ("create", "update", "patch")
 
@@ -141,6 +143,8 @@ def event(exchange: Exchange, stage: str, at: float) -> Object:
     if asker.decision:
         words = {"decision": "allow" if asker.decision.allowed else "forbid", "reason": asker.decision.reason}
         found["annotations"] = {f"authorization.k8s.io/{name}": word for name, word in words.items()}
+        if asker.also:
+            found["annotations"][ALSO] = ",".join(asker.also)
     return found
 
 

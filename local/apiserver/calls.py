@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -62,9 +62,16 @@ def parse_path(path: str) -> Target | None:
     return Target(group, version, rest[0], namespace, *rest[1:])
 
 
+def _whatever(verb: str) -> None:
+    """Inside the server everything is allowed."""
+
+
 @dataclass(frozen=True)
 class Call:
-    """One request for a resource, in process."""
+    """One request for a resource, in process.
+
+    `require` is for what turns out to need another verb than the request's own: ApiError 403 without it.
+    """
 
     cluster: Cluster
     resource: Resource
@@ -73,6 +80,7 @@ class Call:
     user_agent: str = ""
     content_type: str = ""
     raw: bytes = b""
+    require: Callable[[str], None] = _whatever
 
     @property
     def dry_run(self) -> bool:

@@ -150,6 +150,8 @@ def _check_running(pod: Object, container: str) -> None:
 
 async def serve_exec(request: web.Request, call: Call, session: aiohttp.ClientSession) -> web.StreamResponse:
     """pods/NAME/exec over a websocket, frame by frame to the kubelet and back."""
+    if request.method == "GET":
+        call.require("create")  # since 1.35: who may only read must not run anything
     pod = fetch(call)
     name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase")
     container, query = container_of(pod, call.query.get("container", "")), _exec_query(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 from aiohttp import web
@@ -163,6 +164,7 @@ class Server:
             request.headers.get("User-Agent", ""),
             request.headers.get("Content-Type", ""),
             exchange.body,
+            partial(self._gate.require, exchange.asker),
         )
         form = wanted_form(request.headers.get("Accept", "")) if target.subresource != "log" else ""
         if verb == "watch":

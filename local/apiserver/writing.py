@@ -273,6 +273,7 @@ def _apply(call: Call) -> Answer:
     force = call.query.get("force", "").lower() in ("1", "true")
     result = apply_configuration(live, config, schema_of(resource), manager, now(), force)
     if live is None or stored is None:
+        call.require("create")  # a patch that creates needs both permissions
         answer.code = 201
         answer.body = _create(call, config, result)
         return answer

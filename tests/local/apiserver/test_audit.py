@@ -11,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from kubernetes import client, watch
 
+from local.apiserver import usage
 from local.apiserver.__main__ import make_cluster
 from local.apiserver.audit import AuditLog
 from local.apiserver.server import Server as Application
@@ -19,7 +20,7 @@ from tests.local.apiserver.conftest import JANE, TOKEN, Http, Kubectl, Server
 Event = dict[str, Any]
 
 
-def events(server: Server, namespace: str, **wanted: Any) -> list[Event]:
+def events(server: Server, namespace: str, code: int = 0, **wanted: Any) -> list[Event]:
     """What is on record of a namespace; waits until there is something."""
     for _ in range(100):
         lines = [json.loads(line) for line in server.audit_log.read_text().splitlines()]
@@ -27,6 +28,7 @@ def events(server: Server, namespace: str, **wanted: Any) -> list[Event]:
             e
             for e in lines
             if e.get("objectRef", {}).get("namespace") == namespace
+            and code in (0, e["responseStatus"]["code"])
             and all(e.get(k) == v for k, v in wanted.items())
         ]
         if found:
@@ -133,7 +135,7 @@ def test_the_body_of_a_secret_is_never_on_record(
     for verb in ("create", "patch"):
         found = events(server, namespace, verb=verb)
         assert {e["level"] for e in found} == {"Metadata"}
-    refused = events(server, namespace, verb="create")[-1]
+    refused = events(server, namespace, verb="create", code=400)[-1]
     assert refused["responseStatus"] == {
         "metadata": {},
         "status": "Failure",
@@ -173,8 +175,23 @@ async def test_a_full_log_makes_room_and_the_oldest_goes(tmp_path: Path) -> None
     assert all(0 < file.stat().st_size <= 4000 for file in files)
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert list(usage.events(tmp_path / "audit.log")) == lines
     numbers = [int(e["objectRef"]["name"][1:]) for e in lines]
     assert numbers == list(range(40 - len(numbers), 40))
+
+
+def test_what_a_user_did_can_be_read_as_permissions(server: Server, kubectl: Kubectl, namespace: str) -> None:
+    user = f"system:serviceaccount:{namespace}:reader"
+    acting = ("-n", namespace, f"--as={user}")
+    body = '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}'
+    kubectl("apply", "--server-side", *acting, "--as-group=system:masters", "-f", "-", stdin=body)
+    kubectl("logs", "p", *acting, fails=True)
+    events(server, namespace, verb="get")
+    found = list(usage.events(server.audit_log))
+    used = {p for p in usage.permissions(found, user) if p.namespace == namespace}
+    assert used >= {(namespace, "", "configmaps", "patch"), (namespace, "", "configmaps", "create")}
+    refused = usage.permissions(found, user, refused=True)
+    assert refused == {(namespace, "", "pods", "get")}
 
 
 async def test_a_wrong_token_is_on_record_as_nobodys(tmp_path: Path) -> None:

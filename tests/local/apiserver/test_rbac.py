@@ -197,6 +197,35 @@ def test_a_cluster_role_holds_where_it_is_bound(
     assert missing["message"] == 'forbidden: User "jane" cannot get path "/metrics"'
 
 
+def test_an_apply_that_creates_needs_both_permissions(kubectl: Kubectl, namespace: str, grant: Grant) -> None:
+    apply = ("apply", "--server-side", "-n", namespace, "--token", JANE, "-f", "-")
+    body = '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}'
+    grant(JANE_HERSELF, rule("get patch", "configmaps"))
+    assert (
+        'configmaps "c" is forbidden: User "jane" cannot create'
+        in kubectl(*apply, stdin=body, fails=True).err
+    )
+    grant(JANE_HERSELF, rule("create", "configmaps"))
+    kubectl(*apply, stdin=body)
+
+
+async def test_whoever_may_only_read_runs_nothing_in_a_pod(http: Http) -> None:
+    base = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+    path = "/api/v1/namespaces/default/pods/p/exec?command=id&stdout=1"
+    as_bob = {"Impersonate_User": "bob"}
+    role = {"metadata": {"name": "r"}, "rules": [rule("get", "pods/exec")]}
+    await http.call("POST", f"{base}/roles", role)
+    ref = {"kind": "Role", "name": "r"}
+    subjects = [{"kind": "User", "name": "bob"}]
+    await http.call(
+        "POST", f"{base}/rolebindings", {"metadata": {"name": "r"}, "roleRef": ref, "subjects": subjects}
+    )
+    status, body = await http.call("GET", path, **as_bob)
+    assert (status, 'cannot create resource "pods/exec"' in body["message"]) == (403, True)
+    await http.call("PUT", f"{base}/roles/r", {**role, "rules": [rule("get create", "pods/exec")]})
+    assert (await http.call("GET", path, **as_bob))[0] == 404  # there is no such pod
+
+
 def test_a_role_may_let_one_read_its_own_namespace(
     jane: client.CoreV1Api, namespace: str, grant: Grant
 ) -> None:
