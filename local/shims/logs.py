@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 def neuron(message: str, level: str = "INFO") -> None:
@@ -29,6 +29,15 @@ def vllm(message: str, level: str = "INFO", place: str = "api_server.py:1814") -
 def uvicorn(message: str, level: str = "INFO") -> None:
     """A line of uvicorn's logger."""
     print(f"(APIServer pid={os.getpid()}) {level}:     {message}", file=sys.stderr, flush=True)
+
+
+def tgi(
+    message: str, level: str = "INFO", *, target: str = "text_generation_launcher", thread: str = ""
+) -> None:
+    """A line of TGI's launcher or router: tracing's compact format."""
+    now = datetime.now(UTC)
+    span = f"{thread}: " if thread else ""
+    print(f"{now:%Y-%m-%dT%H:%M:%S.%f}Z {level:>5} {span}{target}: {message}", flush=True)
 
 
 class ToolError(Exception):

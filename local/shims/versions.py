@@ -23,12 +23,18 @@ class Stack:
         """(0, 11) of "0.11.0"."""
         return tuple(int(part) for part in self.vllm.split(".")[:2])
 
+    @property
+    def optimum_release(self) -> tuple[int, ...]:
+        """(0, 4) of "0.4.5"."""
+        return tuple(int(part) for part in self.optimum.split(".")[:2])
 
-# Compiler versions: optimum-neuron 0.4.5's pyproject.toml, and the release notes of SDK 2.31 and 2.32.
+
+# Compiler versions: optimum-neuron 0.4.5's pyproject.toml, and the release notes of SDK 2.31 and 2.32; for
+# TGI 3.3.5 to 3.3.7 its Dockerfile.neuron, whose compiler is of SDK 2.24 and whose runtime is newer.
 OPTIMUM = Stack("optimum", "0.11.0", "2.26.1", "2.21.33363.0+82129205", "0.4.5")
 NXDI = Stack("nxdi", "0.16.0", "2.31.1", "2.26.6360.0+e7a13b21")
 NATIVE = Stack("native", "0.24.0", "2.32.0", "2.27.5334.0+c21fe6a8")
-TGI = Stack("tgi", "", "2.26.1", "2.21.33363.0+82129205", "0.4.5")
+TGI = Stack("tgi", "", "2.24.0", "2.19.8089.0+8ab9f450", "0.3.0")
 COMPILERS = {stack.sdk: stack.neuronxcc for stack in (OPTIMUM, NXDI, NATIVE)}
 
 

@@ -13,7 +13,10 @@ PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "auto_ma
 
 @dataclass(frozen=True)
 class Graph:
-    """One HLO module: its key (`context_encoding_model`), serialized content and compiler flags."""
+    """One HLO module: its key (`context_encoding_model`), serialized content and compiler flags.
+
+    Keys are unique in a model: that of a bucket ends with the bucket.
+    """
 
     key: str
     hlo: bytes
@@ -28,19 +31,27 @@ class Graph:
 
 def decoder_graphs(config: dict[str, Any], neuron_config: dict[str, Any], flags: list[str]) -> list[Graph]:
     """The two graphs of a decoder: one encodes a prompt, one generates a token for the whole batch."""
-    model = {key: value for key, value in config.items() if key not in PROVENANCE}
     shapes = {
         key: value
         for key, value in neuron_config.items()
         if key not in ("checkpoint_id", "checkpoint_revision", "neuronxcc_version")
     }
-    graphs = []
-    for key in ("context_encoding_model", "token_generation_model"):
-        content = {"key": key, "model": model, "neuron": shapes}
-        # The prefix stands for the protobuf envelope of a HloModuleProto.
-        hlo = b"\n\x1fHloModuleProto\x12" + json.dumps(content, sort_keys=True).encode()
-        graphs.append(Graph(key, hlo, tuple(flags)))
-    return graphs
+    keys = ("context_encoding_model", "token_generation_model")
+    return [module(key, config, shapes, flags) for key in keys]
+
+
+def module(
+    key: str, config: dict[str, Any], shapes: dict[str, Any], flags: list[str], bucket: int | None = None
+) -> Graph:
+    """One graph of the model in `config`. `shapes` is all that the graph depends on besides."""
+    model = {name: value for name, value in config.items() if name not in PROVENANCE}
+    content: dict[str, Any] = {"key": key, "model": model, "neuron": shapes}
+    if bucket is not None:
+        content["bucket"] = bucket
+        key = f"{key}_bk{bucket}"
+    # The prefix stands for the protobuf envelope of a HloModuleProto.
+    hlo = b"\n\x1fHloModuleProto\x12" + json.dumps(content, sort_keys=True).encode()
+    return Graph(key, hlo, tuple(flags))
 
 
 def parameters(config: dict[str, Any]) -> int:

@@ -6,19 +6,19 @@ Flags: neuronx-cc's CLI reference. The NEFF's content follows from HLO, flags an
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from local.shims.compiler.graph import parameters
+from local.shims.compiler.neff import neff
 from local.shims.faults import faults, take_memory
 from local.shims.versions import stack
 
-NEFF_MAGIC = b"NEFF\x02\0\0\0"
 TARGETS = ("inf2", "trn1", "trn1n", "trn2", "trn3")
 
 
@@ -62,39 +62,43 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     began = time.monotonic()
     held = take_memory(knobs.oom_mib)
-    duration = seconds(hlo, knobs.compile_seconds)
+    # A model is compiled in two phases, one graph and then all others; a plugin that has one says so.
+    phases = int(os.environ.get("LOCAL_COMPILE_PHASES", "2"))
+    duration = seconds(hlo, knobs.compile_seconds, phases)
     while (left := began + duration - time.monotonic()) > 0:
         print(".", end="", file=sys.stderr, flush=True)
         time.sleep(min(left, max(0.5, duration / 20)))
     del held
     if knobs.compile_exit:
-        print(_internal_error(given.model, knobs.compile_exit), file=sys.stderr, flush=True)
+        said = _internal_error(given.model, knobs.compile_exit)
+        print(said, file=sys.stderr, flush=True)
+        _log(given.logfile, said)
         return knobs.compile_exit
-    flags = [argument for argument in arguments if argument not in (str(given.model), str(given.output))]
-    given.output.write_bytes(neff(hlo, flags, stack().neuronxcc))
+    places = {str(given.model), str(given.output), str(given.logfile)}
+    flags = [argument for argument in arguments if argument not in places]
+    given.output.write_bytes(neff(hlo, flags, stack().neuronxcc, given.target))
+    _log(given.logfile, "Compiler status PASS")
     print("\nCompiler status PASS", file=sys.stderr, flush=True)
     return 0
 
 
-def seconds(hlo: bytes, asked: float | None) -> float:
-    """How long one of a model's two graphs takes: a second for a tiny model, two minutes for 70 B parameters.
+def _log(path: Path | None, said: str) -> None:
+    if path is not None:
+        path.write_text(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ')} INFO 1 [root]: {said}\n")
+
+
+def seconds(hlo: bytes, asked: float | None, phases: int = 2) -> float:
+    """How long one of a model's graphs takes: a second for a tiny model, two minutes for 70 B parameters.
 
     Real compilations take minutes to hours; here only the order between models is kept.
     """
     if asked is not None:
-        return asked / 2
+        return asked / phases
     try:
         config: dict[str, Any] = json.loads(hlo[hlo.index(b"{") :])["model"]
     except (ValueError, KeyError):
         return 0.5
     return 0.6 + 0.5 * math.sqrt(math.sqrt(parameters(config) / 1e6))
-
-
-def neff(hlo: bytes, flags: list[str], version: str) -> bytes:
-    """A NEFF of 64 KiB for this graph; opaque, and the same for the same inputs."""
-    seed = hashlib.sha256(hlo + "\0".join([*flags, version]).encode()).digest()
-    header = json.dumps({"compiler": version, "graph": hashlib.sha256(hlo).hexdigest()}).encode()
-    return NEFF_MAGIC + header.ljust(1024, b"\0") + hashlib.shake_256(seed).digest(63 * 1024)
 
 
 def _internal_error(model: Path, code: int) -> str:

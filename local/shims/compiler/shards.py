@@ -29,14 +29,16 @@ COLUMN = (
 )
 ROW = ("o_proj", "down_proj")
 Array = np.ndarray[Any, np.dtype[Any]]
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "F64": 8}
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "I8": 1, "F64": 8}
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a Hugging Face checkpoint, by its index when it has one.
+    """The safetensors files of a Hugging Face checkpoint, by its index when it has one; or the one file.
 
     Raises ToolError as transformers words a missing file.
     """
+    if folder.is_file():
+        return [folder]
     index = folder / "model.safetensors.index.json"
     if index.exists():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -69,7 +71,12 @@ def _rank(
         item = ITEM_BYTES.get(entry.dtype, 2)
         values: Array = np.memmap(file, dtype=f"V{item}", mode="r", offset=entry.start, shape=entry.shape)
         axis = axis_of(entry.name)
-        if axis is not None and len(entry.shape) > axis:
+        # A scale of the whole tensor is repeated; one a row is cut as its rows are.
+        if (
+            axis is not None
+            and len(entry.shape) > axis
+            and not (entry.name.endswith(".scale") and len(values) == 1)
+        ):
             values = _part(values, axis, rank, degree)
         name = entry.name.removeprefix("model.")
         yield name, entry.dtype, values.shape, np.ascontiguousarray(values).tobytes()
@@ -77,7 +84,7 @@ def _rank(
 
 def axis_of(name: str) -> int | None:
     """The axis that a tensor is cut along; None for one that every rank has whole."""
-    module = name.removesuffix(".weight").removesuffix(".bias").rsplit(".", 1)[-1]
+    module = name.removesuffix(".weight").removesuffix(".bias").removesuffix(".scale").rsplit(".", 1)[-1]
     if module in COLUMN:
         return 0
     return 1 if module in ROW and name.endswith(".weight") else None

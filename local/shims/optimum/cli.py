@@ -10,7 +10,9 @@ from local.shims import logs
 from local.shims.faults import faults
 from local.shims.logs import ToolError
 from local.shims.silicon import silicon
+from local.shims.versions import OPTIMUM, Stack, stack
 
+INSTANCE_TYPE_SINCE = (0, 4)
 INSTANCE_TYPES = ("trn1", "inf2", "trn1n", "trn2")
 # Options of models other than decoders: taken, and without effect on a decoder, as in the real command.
 IGNORED_FLAGS = (
@@ -49,26 +51,35 @@ IGNORED_LISTS = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every sub-command; those of other back ends are not there."""
+def parser(installed: Stack = OPTIMUM) -> argparse.ArgumentParser:
+    """Every sub-command of this version; those of other back ends are not there."""
     top = argparse.ArgumentParser("optimum-cli", usage="optimum-cli")
     commands = top.add_subparsers(dest="command", required=True)
     exporting = commands.add_parser("export").add_subparsers(dest="exporter", required=True)
-    add_export_arguments(exporting.add_parser("neuron"))
+    older = installed.optimum_release < INSTANCE_TYPE_SINCE
+    add_export_arguments(exporting.add_parser("neuron"), older=older)
     neuron = commands.add_parser("neuron").add_subparsers(dest="action", required=True)
-    add_serve_arguments(neuron.add_parser("serve"))
+    if not older:
+        add_serve_arguments(neuron.add_parser("serve"))
     cache = neuron.add_parser("cache").add_subparsers(dest="cache_action", required=True)
-    add_cache_arguments(cache)
+    add_cache_arguments(cache, older=older)
     return top
 
 
-def add_export_arguments(export: argparse.ArgumentParser) -> None:
-    """`optimum-cli export neuron`; the instance type is required where there is no Neuron device."""
+def add_export_arguments(export: argparse.ArgumentParser, *, older: bool) -> None:
+    """`optimum-cli export neuron`; the instance type is required where there is no Neuron device.
+
+    Before 0.4 there is no such flag, and decoders take their degree from --num_cores alone.
+    """
     export.add_argument("-m", "--model", required=True, help="Model ID on huggingface.co or path on disk.")
     export.add_argument("output", type=Path)
     export.add_argument("--task", default="auto")
-    export.add_argument("--instance_type", choices=INSTANCE_TYPES, required=not silicon().present)
-    export.add_argument("--tensor_parallel_size", "--num_cores", type=int, default=1)
+    if older:
+        export.add_argument("--tensor_parallel_size", type=int, default=1)
+        export.add_argument("--num_cores", type=int)
+    else:
+        export.add_argument("--instance_type", choices=INSTANCE_TYPES, required=not silicon().present)
+        export.add_argument("--tensor_parallel_size", "--num_cores", type=int, default=1)
     export.add_argument("--batch_size", type=int)
     export.add_argument("--sequence_length", type=int)
     export.add_argument("--auto_cast", choices=["none", "matmul", "all"])
@@ -100,8 +111,8 @@ def add_serve_arguments(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--allow_non_cached_model", "--allow-non-cached-model", action="store_true")
 
 
-def add_cache_arguments(cache: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`optimum-cli neuron cache create|set|synchronize|lookup`."""
+def add_cache_arguments(cache: argparse._SubParsersAction[argparse.ArgumentParser], *, older: bool) -> None:
+    """`optimum-cli neuron cache create|set|synchronize|lookup`; before 0.4 `lookup` selects nothing."""
     create = cache.add_parser("create")
     create.add_argument("-n", "--name")
     create.add_argument("--public", action="store_true")
@@ -112,20 +123,23 @@ def add_cache_arguments(cache: argparse._SubParsersAction[argparse.ArgumentParse
     lookup = cache.add_parser("lookup")
     lookup.add_argument("model_id")
     lookup.add_argument("--task")
+    lookup.add_argument("--repo_id")
+    if older:
+        return
     lookup.add_argument("--instance_type", choices=INSTANCE_TYPES)
     lookup.add_argument("--dtype", choices=["bfloat16", "float16"])
     for name in ("--tensor_parallel_size", "--batch_size", "--sequence_length"):
         lookup.add_argument(name, type=int)
-    lookup.add_argument("--repo_id")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; failures end as the interpreter's own, with exit code 1 and a traceback."""
     arguments = sys.argv[1:] if argv is None else argv
     serving = arguments[:2] == ["neuron", "serve"]
-    given, unknown = parser().parse_known_args(arguments)
+    installed = stack(OPTIMUM)
+    given, unknown = parser(installed).parse_known_args(arguments)
     if unknown and not serving:
-        parser().error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser(installed).error(f"unrecognized arguments: {' '.join(unknown)}")
     faults()  # refuses a knob that does not exist
     try:
         if given.command == "export":

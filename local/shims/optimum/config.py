@@ -25,9 +25,20 @@ DECODERS = {
     ],
     "feature-extraction": ["qwen3"],
 }
+OLDER_DECODERS = {"text-generation": ["granite", "llama", "phi3", "qwen2", "mixtral", "qwen3"]}
 # What the compiler and the runtime can place on a node: powers of two on trn2 (neuron.md, 5), and the
 # core counts that inf2 and trn1 instances have.
 DEGREES = {"trn2": (1, 2, 4, 8, 16, 32, 64), "trn1": (1, 2, 4, 8, 12, 16, 24, 32)}
+# What NxDNeuronConfig had besides before 0.4; it did not know what it was compiled for.
+OLDER_SWITCHES = """async_mode attn_kernel_enabled enable_bucketing flash_decoding_enabled is_chunked_prefill
+mlp_kernel_enabled mlp_kernel_fuse_residual_add qk_layernorm qkv_kernel_enabled sequence_parallel_enabled
+vocab_parallel"""
+OLDER_SETTINGS = {
+    "cc_pipeline_tiling_factor": 2,
+    "logical_nc_config": 1,
+    "num_cores_per_group": 1,
+    "padding_side": "right",
+}
 MANDATORY = ("optimum_neuron_version", "_serialized_key", "neuronxcc_version")
 
 
@@ -55,9 +66,11 @@ def model_config(folder: Path) -> dict[str, Any]:
     return dict(text) if isinstance(text, dict) and "model_type" in text else dict(content)
 
 
-def check_supported(config: dict[str, Any], task: str) -> None:
+def check_supported(config: dict[str, Any], task: str, installed: Stack) -> None:
     """Raise ToolError for an architecture without a Neuron model class."""
     supported = DECODERS.get(task, [])
+    if installed.optimum_release < (0, 4):
+        supported = OLDER_DECODERS.get(task, [])
     if config["model_type"] not in supported:
         raise ToolError(
             "ValueError",
@@ -102,7 +115,7 @@ def neuron_config(
     target: str,
 ) -> dict[str, Any]:
     """What a decoder's export writes: NxDNeuronConfig with the values of `_get_neuron_config`."""
-    return {
+    content: dict[str, Any] = {
         "_serialized_key": "NxDNeuronConfig",
         "optimum_neuron_version": installed.optimum,
         "neuronxcc_version": installed.neuronxcc,
@@ -129,6 +142,10 @@ def neuron_config(
         "capacity_factor": None,
         "glu_mlp": True,
     }
+    if installed.optimum_release >= (0, 4):
+        return content
+    switches = dict.fromkeys(OLDER_SWITCHES.split(), False)
+    return content | switches | OLDER_SETTINGS | {"rpl_reduce_dtype": dtype, "target": None}
 
 
 def read_neuron_config(folder: Path, installed: Stack) -> dict[str, Any] | None:

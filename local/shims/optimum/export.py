@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
-import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from local.shims import logs
-from local.shims.compiler.cache import compile_graph
-from local.shims.compiler.graph import Graph, decoder_graphs
+from local.shims.compiler.builder import compile_all
+from local.shims.compiler.graph import decoder_graphs
+from local.shims.compiler.traced import write_model
 from local.shims.logs import ToolError
 from local.shims.optimum.config import check_degree, check_supported, model_config, neuron_config
 from local.shims.silicon import TARGETS, silicon
@@ -21,6 +21,7 @@ from local.shims.versions import OPTIMUM, stack
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 COPIED_FILES = (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja")
 TENSORIZER_OPTIONS = "--enable-ccop-compute-overlap --cc-pipeline-tiling-factor=2 --vectorize-strided-dma "
+CAST_TYPES = {"bf16": "bfloat16", "fp16": "float16", "tf32": "float32"}
 
 
 def compiler_flags(target: str) -> list[str]:
@@ -34,16 +35,39 @@ def export(given: argparse.Namespace) -> None:
     """Compile the model and write the exported directory; raises ToolError as the real command fails."""
     task = "text-generation" if given.task == "auto" else given.task
     source, checkpoint = _source(given.model)
+    older = "instance_type" not in given
+    if older:
+        target, degree = override_target(), given.num_cores or silicon().available_cores()
+        if not degree:
+            raise ToolError(
+                "ZeroDivisionError", "integer division or modulo by zero"
+            )  # no cores to share among
+    else:
+        target = TARGETS[given.instance_type] if given.instance_type else silicon().target
+        degree = given.tensor_parallel_size
     export_model(
         source,
         given.output,
         task=task,
-        target=TARGETS[given.instance_type] if given.instance_type else silicon().target,
+        target=target,
         batch_size=given.batch_size or 1,
         sequence_length=given.sequence_length,
-        degree=given.tensor_parallel_size,
+        degree=degree,
         checkpoint=checkpoint,
+        dtype=CAST_TYPES[given.auto_cast_type] if older else None,
     )
+
+
+def override_target() -> str:
+    """What optimum-neuron before 0.4 compiles for: the override of the platform, else the instance."""
+    named = os.environ.get("NEURON_PLATFORM_TARGET_OVERRIDE") or silicon().target
+    if named not in TARGETS and named not in TARGETS.values():
+        raise ToolError(
+            "RuntimeError",
+            f"Unsupported Platform - {named or 'unknown'}: set NEURON_PLATFORM_TARGET_OVERRIDE on hosts "
+            "without Neuron devices.",
+        )
+    return TARGETS.get(named, named)
 
 
 def export_model(
@@ -56,22 +80,25 @@ def export_model(
     sequence_length: int | None,
     degree: int,
     checkpoint: tuple[str | None, str | None] = (None, None),
+    dtype: str | None = None,
+    weights: bool = True,
 ) -> dict[str, Any]:
     """Compile what is in `source` into `output` and return its neuron_config.
 
-    `checkpoint` is (Hub id, commit) for a Hub model: its weights are then not part of the export.
+    `checkpoint` is (Hub id, commit) for a Hub model: its weights are then not part of the export. `dtype`:
+    None takes that of the model's configuration.
     """
-    config = model_config(source)
-    check_supported(config, task)
-    check_degree(config, degree, target)
     installed = stack(OPTIMUM)
+    config = model_config(source)
+    check_supported(config, task, installed)
+    check_degree(config, degree, target)
     neuron = neuron_config(
         installed=installed,
         checkpoint=checkpoint,
         batch_size=batch_size,
         sequence_length=sequence_length or min(int(config.get("max_position_embeddings", 1024)), 4096),
         degree=degree,
-        dtype=str(config.get("torch_dtype") or config.get("dtype") or "bfloat16"),
+        dtype=dtype or str(config.get("torch_dtype") or config.get("dtype") or "bfloat16"),
         target=target,
     )
     _set_target(target)
@@ -81,7 +108,7 @@ def export_model(
     _write_json(output / "config.json", config | {"torch_dtype": neuron["torch_dtype"]})
     _write_json(output / "neuron_config.json", neuron)
     write_model(output / "model.pt", neffs)
-    if checkpoint[0] is None:
+    if checkpoint[0] is None and weights:
         from local.shims.compiler.shards import write_shards
 
         logs.neuron(f"Sharding weights for ranks: 0...{degree - 1}")
@@ -92,56 +119,6 @@ def export_model(
     if not (source / "tokenizer_config.json").exists():
         logs.neuron(f"No tokenizer found while exporting {source}.")
     return neuron
-
-
-def compile_all(graphs: list[Graph], target: str, version: str) -> dict[str, bytes]:
-    """The NEFF of each graph; the token generation graph goes first, its layouts bind the others."""
-    began = time.monotonic()
-    logs.neuron(f"Generating HLOs for the following models: {[graph.key for graph in graphs]}")
-    for graph in graphs:
-        time.sleep(0.05)
-        logs.neuron(f"Finished generating HLO for {graph.key} in {time.monotonic() - began} seconds")
-    logs.neuron("Starting compilation for the priority HLO")
-    logs.neuron(f"{graphs[-1].key!r} is the priority model with bucket rank 0")
-    logs.neuron(f"Neuron compiler flags: {' '.join(graphs[-1].flags)} --target {target}")
-    neffs: dict[str, bytes] = {}
-    for graph in reversed(graphs):
-        neffs[graph.key] = compile_graph(graph, target, version)
-        if len(neffs) == 1:
-            logs.neuron(f"Done compilation for the priority HLO in {time.monotonic() - began} seconds")
-            logs.neuron("Starting compilation for all HLOs")
-    logs.neuron(f"Finished Compilation for all HLOs in {time.monotonic() - began} seconds")
-    logs.neuron(f"Finished building model in {time.monotonic() - began} seconds")
-    return neffs
-
-
-def write_model(path: Path, neffs: dict[str, bytes]) -> None:
-    """`model.pt`: a TorchScript archive (a zip) with the NEFFs inside, the same bytes for the same NEFFs."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        members = {
-            "code/__torch__.py": b"class NxDModel(Module):\n  __parameters__ = []\n",
-            "version": b"3\n",
-        }
-        members |= {f"neffs/{key}.neff": neff for key, neff in sorted(neffs.items())}
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(f"model/{name}", date_time=(1980, 1, 1, 0, 0, 0)), content)
-
-
-def read_model(path: Path) -> list[str]:
-    """Check `model.pt` and name its graphs; raises ToolError as torch words a missing or damaged archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise ToolError(
-                    "RuntimeError", f"PytorchStreamReader failed reading file {damaged}: file read failed"
-                )
-            return [Path(name).stem for name in archive.namelist() if name.endswith(".neff")]
-    except FileNotFoundError:
-        raise ToolError("ValueError", f"The provided filename {path} does not exist") from None
-    except zipfile.BadZipFile:
-        raise ToolError(
-            "RuntimeError", "PytorchStreamReader failed reading zip archive: failed finding central directory"
-        ) from None
 
 
 def _source(model: str) -> tuple[Path, tuple[str | None, str | None]]:

@@ -61,6 +61,9 @@ def run(given: argparse.Namespace) -> None:
         raise ToolError(
             "huggingface_hub.errors.LocalTokenNotFoundError", "Token is required to call this API."
         )
+    if "instance_type" not in given:
+        _print_all(given.model_id)
+        return
     found = entries(
         given.model_id,
         target=TARGETS[given.instance_type] if given.instance_type else None,
@@ -79,3 +82,12 @@ def run(given: argparse.Namespace) -> None:
     print(line.format(*COLUMNS))
     for row in sorted(rows, key=lambda row: (int(row[2]), int(row[0]), int(row[1]), row[3])):
         print(line.format(*row))
+
+
+def _print_all(model: str) -> None:
+    """`lookup` before 0.4: every setting of every entry, whatever it was compiled for."""
+    found = entries(model)
+    output = f"\n*** {len(found)} entrie(s) found in cache for {model}.***\n\n"
+    for entry in found:
+        output += "".join(f"\n{key}: {value}" for key, value in entry.items()) + "\n"
+    print(output)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from local.shims import logs
 from local.shims.faults import Faults
 from local.shims.server import text
 from local.shims.server.chunks import DONE, Answer
@@ -18,6 +20,13 @@ from local.shims.server.metrics import Metrics
 from local.shims.server.protocol import ApiError, Generation, Json, parse_body, parse_generation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ENDPOINTS = (
+    "/health, GET",
+    "/metrics, GET",
+    "/v1/models, GET",
+    "/v1/chat/completions, POST",
+    "/v1/completions, POST",
+)
 
 
 @dataclass
@@ -47,6 +56,7 @@ class Server:
     version: str
     faults: Faults
     api_key: str | None = None
+    runs: bool = True
     draining: bool = False
     active: int = 0
     last_request: float = 0.0
@@ -78,15 +88,49 @@ class Server:
             if self.api_key and request.path.startswith("/v1") and not self._allowed(request):
                 return web.json_response({"error": "Unauthorized"}, status=401)
             response = await handler(request)
-        except ApiError as error:
-            response = web.json_response(error.body(), status=error.status)
         except web.HTTPException as error:
             response = web.json_response({"detail": error.reason}, status=error.status)
+        except Exception as error:
+            answer = self.error_answer(error)
+            if answer is None:
+                raise
+            response = answer
         finally:
             self.active -= 1
         if self.draining and not response.prepared:
             response.force_close()
         return response
+
+    def error_answer(self, error: Exception) -> web.Response | None:
+        """The answer to a refused request; None for what is no refusal."""
+        if isinstance(error, ApiError):
+            return web.json_response(error.body(), status=error.status)
+        return None
+
+    def failure(self) -> ApiError:
+        """What a request gets when the engine fails."""
+        return ApiError(
+            500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details."
+        )
+
+    def announce(self, host: str, port: int) -> None:
+        """The log lines of a server that listens."""
+        logs.vllm(f"Starting vLLM API server 0 on http://{host}:{port}")
+        for endpoint in ENDPOINTS:
+            logs.vllm(f"Route: {endpoint.replace(', ', ', Methods: ')}", place="launcher.py:42")
+        logs.uvicorn(f"Started server process [{os.getpid()}]")
+        logs.uvicorn("Waiting for application startup.")
+        logs.uvicorn("Application startup complete.")
+
+    def say_stopping(self) -> None:
+        logs.uvicorn("Shutting down")
+        if self.active:
+            logs.uvicorn("Waiting for connections to close. (CTRL+C to force quit)")
+
+    def say_stopped(self) -> None:
+        logs.uvicorn("Waiting for application shutdown.")
+        logs.uvicorn("Application shutdown complete.")
+        logs.uvicorn(f"Finished server process [{os.getpid()}]")
 
     def _allowed(self, request: web.Request) -> bool:
         return request.headers.get("Authorization") == f"Bearer {self.api_key}"
@@ -168,10 +212,8 @@ class Server:
     @contextlib.asynccontextmanager
     async def generating(self, sequence: Sequence) -> AsyncIterator[None]:
         """Have the engine work on `sequence`; free its slot when the client goes or the stream is cut."""
-        if self.errors.hit():
-            raise ApiError(
-                500, "InternalServerError", "EngineCore encountered an issue. See stack trace for details."
-            )
+        if self.errors.hit() or not self.runs:
+            raise self.failure()
         self.engine.add(sequence)
         try:
             yield
@@ -213,10 +255,7 @@ class Server:
             if delta.text or delta.finish is not None:
                 event += answer.delta(delta.text, delta.tokens, delta.finish, delta.stop)
             opening = b""
-            if cut_after is not None and (delta.tokens >= cut_after or delta.finish is not None):
-                if request.transport is not None:
-                    request.transport.abort()
-                raise asyncio.CancelledError
+            self.cut(request, cut_after, delta)
             if delta.finish is not None:
                 if generation.include_usage:
                     event += answer.final_usage(delta.tokens)
@@ -227,6 +266,13 @@ class Server:
                 with contextlib.suppress(ConnectionResetError):
                     await response.write_eof()
                 return response
+
+    def cut(self, request: web.Request, after: int | None, delta: Delta) -> None:
+        """Abort the connection once so many tokens are out; None: never."""
+        if after is not None and (delta.tokens >= after or delta.finish is not None):
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError
 
     async def next_delta(self, sequence: Sequence) -> Delta:
         """What was generated since the last call: several steps when the client is slower than the engine."""

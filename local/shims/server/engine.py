@@ -132,6 +132,10 @@ class Engine:
             deadline = max(deadline + duration, time.monotonic())
             await asyncio.sleep(deadline - time.monotonic())
             self._account(duration)
+            if encode:
+                self.metrics.stepped("encode", stepped[0].prompt_tokens)
+            else:
+                self.metrics.stepped("decode", len(stepped))
             for sequence in stepped:
                 if not sequence.aborted:
                     self._deliver(sequence)

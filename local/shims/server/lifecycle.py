@@ -8,29 +8,21 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from aiohttp import web
 
-from local.shims import logs
 from local.shims.faults import Faults
 from local.shims.server.app import Server
 from local.shims.server.engine import Engine
 from local.shims.server.heartbeat import beat, state_file
 from local.shims.server.loading import Loaded
-from local.shims.server.metrics import Metrics
 from local.shims.server.timing import TimingModel
 from local.shims.versions import Stack
 
 # How long connections that are open stay open for a request on its way when shutdown begins: a proxy that
 # reuses one has not seen the close yet.
 LINGER_SECONDS = 0.5
-ENDPOINTS = (
-    "/health, GET",
-    "/metrics, GET",
-    "/v1/models, GET",
-    "/v1/chat/completions, POST",
-    "/v1/completions, POST",
-)
 
 
 def serve(
@@ -38,7 +30,7 @@ def serve(
     installed: Stack,
     loaded: Loaded,
     knobs: Faults,
-    server_type: type[Server] = Server,
+    server_type: Callable[..., Server] = Server,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight."""
     asyncio.run(_serve(given, installed, loaded, knobs, server_type))
@@ -52,10 +44,14 @@ def address(host: str | None) -> str:
 
 
 async def _serve(
-    given: argparse.Namespace, installed: Stack, loaded: Loaded, knobs: Faults, server_type: type[Server]
+    given: argparse.Namespace,
+    installed: Stack,
+    loaded: Loaded,
+    knobs: Faults,
+    server_type: Callable[..., Server],
 ) -> None:
     names = given.served_model_name or [given.model]
-    metrics = Metrics(names[0], loaded.max_model_len)
+    metrics = loaded.make_metrics(names[0], loaded.max_model_len)
     engine = Engine(
         TimingModel(slow=knobs.slow),
         metrics,
@@ -64,27 +60,32 @@ async def _serve(
     )
     engine.stuck = knobs.never_ready
     server = server_type(
-        engine, metrics, names, given.model, loaded.digest, installed.vllm, knobs, api_key=given.api_key
+        engine,
+        metrics,
+        names,
+        given.model,
+        loaded.digest,
+        installed.vllm,
+        knobs,
+        api_key=given.api_key,
+        runs=loaded.runs,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [
         asyncio.create_task(engine.run()),
-        asyncio.create_task(
-            beat(engine, cores=loaded.cores, device_bytes=loaded.device_bytes, errors=knobs.neuron_error)
-        ),
     ]
+    if loaded.cores:  # a server without devices is none of neuron-monitor's runtimes
+        beating = beat(
+            engine, cores=loaded.cores, device_bytes=loaded.device_bytes, errors=knobs.neuron_error
+        )
+        tasks.append(asyncio.create_task(beating))
     runner = web.AppRunner(server.app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, address(given.host), given.port, backlog=1024)
     await site.start()
-    logs.vllm(f"Starting vLLM API server 0 on http://{given.host or '0.0.0.0'}:{given.port}")
-    for endpoint in ENDPOINTS:
-        logs.vllm(f"Route: {endpoint.replace(', ', ', Methods: ')}", place="launcher.py:42")
-    logs.uvicorn(f"Started server process [{os.getpid()}]")
-    logs.uvicorn("Waiting for application startup.")
-    logs.uvicorn("Application startup complete.")
+    server.announce(given.host or "0.0.0.0", given.port)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     await _drain(server, site, runner, getattr(given, "shutdown_timeout", None))
@@ -92,7 +93,7 @@ async def _serve(
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     state_file(os.getpid()).unlink(missing_ok=True)
-    logs.uvicorn(f"Finished server process [{os.getpid()}]")
+    server.say_stopped()
     for result in ended:
         if isinstance(result, Exception):
             raise result
@@ -100,17 +101,13 @@ async def _serve(
 
 async def _drain(server: Server, site: web.TCPSite, runner: web.AppRunner, timeout: int | None) -> None:
     """Take no new connection, answer what is in flight and what is on its way, then close."""
-    logs.uvicorn("Shutting down")
+    server.say_stopping()
     server.draining = True
     began = time.monotonic()
     await site.stop()
-    if server.active:
-        logs.uvicorn("Waiting for connections to close. (CTRL+C to force quit)")
     while server.active or time.monotonic() - max(server.last_request, began) < LINGER_SECONDS:
         if timeout and time.monotonic() - began > timeout:
             break
         await asyncio.sleep(0.02)
-    logs.uvicorn("Waiting for application shutdown.")
     with contextlib.suppress(asyncio.CancelledError):
         await runner.cleanup()
-    logs.uvicorn("Application shutdown complete.")

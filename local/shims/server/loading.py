@@ -7,18 +7,22 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local.shims import logs
+from local.shims.compiler.builder import compile_all
 from local.shims.compiler.graph import decoder_graphs
 from local.shims.compiler.shards import weight_files
+from local.shims.compiler.traced import read_model
 from local.shims.faults import Faults
 from local.shims.logs import ToolError
 from local.shims.optimum import hub_cache
 from local.shims.optimum.config import check_loadable, model_config, read_neuron_config
-from local.shims.optimum.export import compile_all, compiler_flags, export_model, read_model
+from local.shims.optimum.export import compiler_flags, export_model
+from local.shims.server.metrics import Metrics
 from local.shims.server.text import weights_digest
 from local.shims.silicon import Silicon
 from local.shims.versions import Stack
@@ -29,31 +33,52 @@ SECONDS_PER_GIB = 2.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on its devices. `device_bytes` is what weights and cache take there."""
+    """A model on its devices. `device_bytes` is what weights and cache take there.
+
+    runs: False for a server that has compiled without devices and cannot generate.
+    """
 
     digest: str
     max_model_len: int
     max_num_seqs: int
     cores: int
     device_bytes: int
+    make_metrics: Callable[[str, int], Metrics] = Metrics
+    runs: bool = True
 
 
-def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded | None:
-    """Load `given.model` as the engine of `installed` would; raises ToolError where that one fails.
-
-    None when there was nothing to do but to compile (`VLLM_NEURON_CPU_COMPILE`).
-    """
+def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded:
+    """Load `given.model` as the engine of `installed` would; raises ToolError where that one fails."""
     if installed.engine == "native":
-        from local.shims import native
+        from local.shims.native import loading as native
 
         return native.load(given, installed, devices, knobs)
-    if not devices.present:
-        raise ToolError("RuntimeError", "No Neuron device detected.")
     if installed.engine == "nxdi":
-        from local.shims import nxdi
+        from local.shims.nxdi import loading as nxdi
 
         return nxdi.load(given, installed, devices, knobs)
+    if not devices.present:
+        raise ToolError("RuntimeError", "No Neuron device detected.")
     return _load_exported(given, installed, devices, knobs)
+
+
+def no_device() -> ToolError:
+    """vLLM without a platform: its Neuron plugins do not register where there is no /dev/neuron*."""
+    return ToolError(
+        "RuntimeError",
+        "Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG` to turn "
+        "on verbose logging to help debug the issue.",
+    )
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise ToolError for a model directory without a tokenizer: the API server renders prompts itself."""
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+        raise ToolError(
+            "OSError",
+            f"Can't load tokenizer for '{folder}'. If you were trying to load it from "
+            "'https://huggingface.co/models', make sure you don't have a local directory with the same name.",
+        )
 
 
 def _load_exported(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded:
@@ -85,11 +110,9 @@ def _load_exported(given: argparse.Namespace, installed: Stack, devices: Silicon
             f"max_model_len {given.max_model_len} exceeds the sequence_length "
             f"{neuron['sequence_length']} that the model was exported with.",
         )
-    weights, size = _weights(folder, Path(given.model), neuron)
     return settle(
         config,
-        weights,
-        size,
+        exported_weights(folder, Path(given.model), neuron),
         devices,
         degree=neuron["tp_degree"],
         max_model_len=given.max_model_len or neuron["sequence_length"],
@@ -99,15 +122,15 @@ def _load_exported(given: argparse.Namespace, installed: Stack, devices: Silicon
 
 def settle(
     config: dict[str, Any],
-    weights: Path,
-    size: int,
+    weights: list[Path],
     devices: Silicon,
     *,
     degree: int,
     max_model_len: int,
     max_num_seqs: int,
 ) -> Loaded:
-    """Put `size` bytes of weights and the cache onto `degree` cores, taking the time of a load."""
+    """Put the weights and the cache onto `degree` cores, taking the time of a load."""
+    size = sum(path.stat().st_size for path in weights)
     cache = _kv_cache_bytes(config, degree, max_model_len * max_num_seqs)
     _check_memory(size + cache, degree, devices)
     base = float(os.environ.get("LOCAL_LOAD_SECONDS", LOAD_SECONDS))
@@ -161,38 +184,40 @@ def _recompile(config: dict[str, Any], neuron: dict[str, Any], installed: Stack)
             os.environ["NEURON_COMPILE_CACHE_URL"] = before
 
 
-def _weights(folder: Path, model: Path, neuron: dict[str, Any]) -> tuple[Path, int]:
-    """Where the weights are, and their bytes: sharded ones first, a plain checkpoint, then the Hub's."""
+def exported_weights(folder: Path, model: Path, neuron: dict[str, Any]) -> list[Path]:
+    """The files of the weights, checked: sharded ones first, a plain checkpoint, then the Hub's."""
     shards = folder / "checkpoint" / "weights"
     if shards.is_dir():
         logs.neuron(f"Loading sharded checkpoint from {shards}")
         first = neuron["start_rank_id"]
         ranks = range(first, first + neuron["local_ranks_size"])
-        for path in (shards / f"tp{rank}_sharded_checkpoint.safetensors" for rank in ranks):
+        files = [shards / f"tp{rank}_sharded_checkpoint.safetensors" for rank in ranks]
+        for path in files:
             check_safetensors(path)
-        return shards, sum(path.stat().st_size for path in shards.glob("*.safetensors"))
+        return files
     logs.neuron("There are no saved sharded checkpoints.")
     for place in (folder, model):
         try:
-            found = weight_files(place)
+            files = weight_files(place)
         except ToolError:
             continue
-        for path in found:
+        for path in files:
             check_safetensors(path)
-        return place, sum(path.stat().st_size for path in found)
+        return files
     if neuron["checkpoint_id"] is None:
         raise ToolError("ValueError", f"Checkpoint file not found under {folder}.")
     logs.neuron(f"Checkpoint file not found in {folder}, trying to load from HuggingFace Hub.")
     from huggingface_hub import snapshot_download
 
-    place = Path(
-        snapshot_download(
-            neuron["checkpoint_id"],
-            revision=neuron["checkpoint_revision"],
-            allow_patterns=["*.safetensors*"],
+    return weight_files(
+        Path(
+            snapshot_download(
+                neuron["checkpoint_id"],
+                revision=neuron["checkpoint_revision"],
+                allow_patterns=["*.safetensors*"],
+            )
         )
     )
-    return place, sum(path.stat().st_size for path in weight_files(place))
 
 
 def check_safetensors(path: Path) -> None:

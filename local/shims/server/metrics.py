@@ -117,9 +117,16 @@ class Metrics:
         for reason in ("stop", "length", "abort"):
             self.success.inc(0, finished_reason=reason)
 
+    def stepped(self, kind: str, size: int) -> None:
+        """A place for engines that count steps: "encode" with prompt tokens, "decode" with sequences."""
+
     def render(self) -> str:
         """The text that /metrics answers."""
-        every = [series for series in vars(self).values() if isinstance(series, Series | Histogram)]
+        every = [
+            series
+            for name, series in vars(self).items()
+            if isinstance(series, Series | Histogram) and not name.startswith("_")
+        ]
         return "\n".join(line for series in every for line in series.render(self.labels)) + "\n"
 
 

@@ -42,10 +42,10 @@ def chat_prompt(messages: list[dict[str, Any]]) -> str:
     return "".join(lines) + "<|assistant|>\n"
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over the weights in `folder`: all of small files, the ends of large ones."""
+def weights_digest(files: list[Path]) -> str:
+    """SHA-256 over these weights: all of small files, the ends of large ones."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in sorted(files):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:

@@ -60,8 +60,6 @@ def run(given: argparse.Namespace, installed: Stack) -> int:
         failed = ToolError("RuntimeError", "Engine core initialization failed. See root cause above.")
         logs.traceback(failed, "vllm/entrypoints/cli/serve.py:57 in cmd")
         return 1
-    if loaded is None:
-        return 0
     from local.shims.server.lifecycle import serve
 
     serve(given, installed, loaded, knobs)

@@ -108,7 +108,7 @@ def test_a_shutdown_timeout_is_known_from_vllm_0_18(run: Run, checkpoint: Path) 
     image = "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.24.0.1.1.0-neuronx-py313-sdk2.32.0"
     assert run("vllm", "--version", LOCAL_IMAGE=image).stdout == "0.24.0\n"
     started = run("vllm", "serve", checkpoint, "--shutdown-timeout", "30", LOCAL_IMAGE=image)
-    assert "No Neuron device" in started.stderr
+    assert "Failed to infer device type" in started.stderr
 
 
 @pytest.mark.parametrize(
