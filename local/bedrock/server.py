@@ -43,12 +43,11 @@ _FILTERS = {
 
 
 class Bedrock:
-    """All requests of one server. requests: what was asked for, as (operation, region)."""
+    """All requests of one server."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self.used: Counter[str] = Counter()
-        self.requests: list[tuple[str, str]] = []
 
     def app(self) -> web.Application:
         """The application; an identifier may hold encoded slashes, so routing is done by `answer`."""
@@ -65,7 +64,6 @@ class Bedrock:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         operation, identifier = _operation(request)
         region = _region(request)
-        self.requests.append((operation, region))
         content = json.loads(self.data.read_text(encoding="utf-8"))
         if (early := await self._broken(request, content.get("rules", ()), operation, region)) is not None:
             return early
