@@ -149,7 +149,7 @@ def test_host_memory_below_twice_the_weights_is_refused_with_the_amount_to_ask_f
         ({"auto_map": 5}, "auto_map", "code"),
         ({"model_type": "mamba"}, "model.config.model_type", "no such architecture"),
         ({"model_type": ["llama"]}, "model.config.model_type", "no such architecture"),
-        ({"torch_dtype": "float8_e4m3fn"}, "model.config.torch_dtype", "must be one of bfloat16"),
+        ({"torch_dtype": "float8_e4m3fn"}, "model.config.torch_dtype", "does not take this dtype"),
         ({"num_attention_heads": 0}, "model.config.num_attention_heads", "positive whole number"),
         ({"num_attention_heads": None}, "model.config.num_attention_heads", "positive whole number"),
         ({"num_hidden_layers": True}, "model.config.num_hidden_layers", "positive whole number"),
