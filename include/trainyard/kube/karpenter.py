@@ -13,8 +13,8 @@ from trainyard.kube.cluster import Cluster, Object
 from trainyard.kube.looks import Look
 from trainyard.kube.offerings import Chosen, Offering, Supply, choose, offering_from
 from trainyard.kube.quantity import written
-from trainyard.kube.requirements import CAPACITY_TYPE, INSTANCE_TYPE, ZONE
-from trainyard.kube.shortages import REASON
+from trainyard.kube.requirements import CAPACITY_TYPE, INSTANCE_TYPE, NODEPOOL, ZONE
+from trainyard.kube.shortages import REASON, lacks_capacity, time_of
 
 
 def nodepool_ready(cluster: Cluster, *, nodepool: str) -> Look:
@@ -131,7 +131,7 @@ def nodeclaim(
     if labels:
         claim = claims.newest(cluster.list("NodeClaim", labels=labels))
         if claim is None:
-            said = _last_refusal(cluster)
+            said = _last_refusal(cluster, labels)
             return Look(False, f"no NodeClaim has the labels {labels}{said}")
         return _standing(cluster, claim, until, chips)
     claim = cluster.find("NodeClaim", name)
@@ -198,7 +198,12 @@ def _standing(cluster: Cluster, claim: Object, until: str, chips: int) -> Look:
     return Look(False, f"NodeClaim {meta['name']}: {seen.stage}; waiting for {seen.waiting_for}", data)
 
 
-def _last_refusal(cluster: Cluster) -> str:
-    events = cluster.list("Event", fields=f"reason={REASON}")
-    newest = max(events, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
-    return f"; last word on capacity: {newest.get('message')}" if newest else ""
+def _last_refusal(cluster: Cluster, labels: str) -> str:
+    """What EC2 last said of the NodePool that the labels name: a refused claim is gone, its event is not."""
+    named = dict(item.split("=", 1) for item in labels.split(",") if "=" in item)
+    pool = named.get(NODEPOOL, "")
+    events = [
+        event for event in cluster.list("Event", fields=f"reason={REASON}") if lacks_capacity(event, pool)
+    ]
+    last = max(events, key=time_of, default=None)
+    return f"; last word on capacity, at {time_of(last):%H:%M:%S} UTC: {last.get('message')}" if last else ""

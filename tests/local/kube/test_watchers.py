@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster as Server
+from tests.support.karpenter import create_event as event
+from tests.support.karpenter import create_pod, create_pool, patch_status
 from tests.support.servers import server_set
 from trainyard.errors import CanaryNotReady, ImageUnavailable, OutOfMemory, PermanentError, Unschedulable
 from trainyard.kube import watchers
@@ -15,61 +17,11 @@ from trainyard.kube.servers import deployment
 from trainyard.release import now
 
 Obj = dict[str, Any]
-NEURON = "aws.amazon.com/neuron"
-
-
-def patch_status(server: Server, path: str, status: Obj) -> None:
-    server.request("PATCH", f"{path}/status", {"status": status}, media="application/merge-patch+json")
 
 
 @pytest.fixture
 def pool(bare_server: Server, space: str) -> str:
-    """A ready NodePool of the test's own, with its EC2NodeClass; 16 chips at most."""
-    name = f"pool-{space}"
-    ready = [
-        {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": now()}
-    ]
-    reference = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": name}
-    template = {"spec": {"nodeClassRef": reference, "requirements": []}}
-    nodeclass = {
-        "amiSelectorTerms": [{"alias": "al2023@latest"}],
-        "subnetSelectorTerms": [{"tags": {"a": "b"}}],
-        "securityGroupSelectorTerms": [{"tags": {"a": "b"}}],
-        "role": "r",
-    }
-    for kind, plural, spec in (
-        ("EC2NodeClass", "karpenter.k8s.aws/v1/ec2nodeclasses", nodeclass),
-        ("NodePool", "karpenter.sh/v1/nodepools", {"template": template, "limits": {NEURON: "16"}}),
-    ):
-        body = {
-            "apiVersion": plural.rpartition("/")[0],
-            "kind": kind,
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        bare_server.request("POST", f"/apis/{plural}", body)
-        patch_status(bare_server, f"/apis/{plural}/{name}", {"conditions": ready})
-    return name
-
-
-def event(server: Server, namespace: str, name: str, reason: str, message: str, kind: str = "Pod") -> None:
-    body = {
-        "metadata": {"generateName": "e-", "namespace": namespace},
-        "involvedObject": {"kind": kind, "name": name, "namespace": namespace},
-        "reason": reason,
-        "message": message,
-        "type": "Normal",
-        "lastTimestamp": now()[:19] + "Z",
-    }
-    server.request("POST", f"/api/v1/namespaces/{namespace}/events", body)
-
-
-def create_pod(server: Server, space: str, name: str, **status: Any) -> None:
-    container = {"name": "server", "image": "x:1", "resources": {"limits": {NEURON: "4"}}}
-    body = {"metadata": {"name": name, "labels": {"r": "x"}}, "spec": {"containers": [container]}}
-    server.request("POST", f"/api/v1/namespaces/{space}/pods", body)
-    if status:
-        patch_status(server, f"/api/v1/namespaces/{space}/pods/{name}", status)
+    return create_pool(bare_server, f"pool-{space}")
 
 
 def test_a_ready_pool_with_room_is_enough(kube: Cluster, pool: str) -> None:

@@ -1,4 +1,4 @@
-"""Quantities as Kubernetes writes them: the pattern of the CRDs is what has to be read, no more and no less."""
+"""Quantities as Kubernetes writes them: the pattern of the CRDs is read, no more and no less."""
 
 from __future__ import annotations
 
