@@ -51,7 +51,9 @@ class Settings(BaseSettings):
         "*/15 * * * *", description="Cron of model_refresh: how often the Hub is asked for new revisions."
     )
     follow: str = Field(
-        "*", description="Entries that model_refresh looks at: names or patterns, with commas between them."
+        "",
+        description="Entries that model_refresh releases: names or patterns, with commas between them. None "
+        "by default: each costs nodes.",
     )
     lease_minutes: float = Field(
         240.0, gt=0, description="A holder that says nothing for so long loses the model."

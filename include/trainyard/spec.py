@@ -162,7 +162,7 @@ class Bedrock(Part):
         description="Without its version, such as meta.llama3-1-8b-instruct.",
     )
     version: str = Field(
-        pattern=r"^v[0-9]+(:[0-9]+)?$", description="The version of the id that is served there: v1:0."
+        pattern=r"^v?[0-9]+(:[0-9]+)?$", description="The version of the id that is served there: v1:0."
     )
     region: str | None = Field(
         None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", description="Where it is asked for; default: ours."

@@ -38,8 +38,8 @@ def test_a_name_without_an_entry_is_kept_for_its_task_to_refuse(folder: Path) ->
     assert catalogue.followed(folder, "lama-8b,qwen-*") == ["lama-8b", "qwen-4b"]
 
 
-def test_all_are_followed_unless_somebody_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_followed_until_somebody_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINYARD_FOLLOW", raising=False)
-    assert Settings().follow == "*"
+    assert Settings().follow == ""
     monkeypatch.setenv("TRAINYARD_FOLLOW", "llama-*")
     assert Settings().follow == "llama-*"
