@@ -1,4 +1,4 @@
-"""`trainyard`: up, down, status, plan, release, rollback, demo."""
+"""`trainyard`: up, down, status, doctor, plan, release, rollback, demo."""
 
 from __future__ import annotations
 
@@ -138,6 +138,29 @@ def rollback(
         if wait:
             ended = releasing.watch(airflow, run_id, console)
             raise typer.Exit(0 if ended.state == "success" else 1)
+
+
+@app.command()
+def doctor(
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Look with this kubeconfig, not with Airflow's connections.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option("--as", help="With a kubeconfig: whose rights to ask for; '' for your own."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    home: Home = None,
+) -> None:
+    """Check a cluster, bucket and Hub; exits 1 if something is broken, and says how to mend it."""
+    from trainyard_cli import doctor as doctoring
+
+    stack(home).adopt()
+    whose = doctoring.AIRFLOWS_ACCOUNT if account is None else account
+    raise typer.Exit(
+        doctoring.run(console, kubeconfig=kubeconfig, context=context, account=whose, as_json=as_json)
+    )
 
 
 @app.command()
