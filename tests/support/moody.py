@@ -8,9 +8,11 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from trainyard.kube.cluster import Cluster
 
@@ -69,3 +71,18 @@ def moody() -> Iterator[Moody]:
     yield mood
     server.shutdown()
     server.server_close()
+
+
+def kubeconfig_of(moody: Moody, folder: Path) -> Path:
+    """A kubeconfig that leads to it."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": moody.url}}],
+        "users": [{"name": "x", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.cluster import Cluster as Server
-from tests.support.moody import Moody, moody
+from tests.support.moody import Moody, kubeconfig_of, moody
+from tests.support.operators import connect, first_event
 from trainyard.kube.cluster import Cluster
 from trainyard.kube.servers import deployment
 from trainyard.release import now
@@ -33,27 +33,6 @@ def connection(airflow_home: Path, bare_server: Server, monkeypatch: pytest.Monk
     connect(monkeypatch, bare_server.kubeconfig)
 
 
-def connect(monkeypatch: pytest.MonkeyPatch, kubeconfig: Path) -> None:
-    extra = {"kube_config_path": str(kubeconfig)}
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_KUBERNETES_TESTS", json.dumps({"conn_type": "kubernetes", "extra": extra})
-    )
-
-
-def kubeconfig_of(moody: Moody, folder: Path) -> Path:
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "x",
-        "clusters": [{"name": "x", "cluster": {"server": moody.url}}],
-        "users": [{"name": "x", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-    }
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
 def trigger(watcher: str, arguments: dict[str, Any], **changes: Any) -> Any:
     module, _, name = PATH.rpartition(".")
     given: dict[str, Any] = {
@@ -66,14 +45,6 @@ def trigger(watcher: str, arguments: dict[str, Any], **changes: Any) -> Any:
         **changes,
     }
     return getattr(importlib.import_module(module), name)(**given)
-
-
-async def first_event(found: Any) -> dict[str, Any]:
-    async with asyncio.timeout(30):
-        async for event in found.run():
-            payload: dict[str, Any] = event.payload
-            return payload
-    raise AssertionError("the trigger ended without an event")
 
 
 def rebuilt(found: Any) -> Any:

@@ -8,70 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.exporter import idle, scrape
 from trainyard.neuron.exporter import parse_samples, parse_scrape
 from trainyard.neuron.health import Expected, judge
 from trainyard.neuron.readings import Reading
-
-NODE = {
-    "availability_zone": "us-east-2b",
-    "instance_id": "i-0823d657f57057590",
-    "instance_name": "",
-    "instance_type": "trn2.48xlarge",
-    "region": "us-east-2",
-    "subnet_id": "subnet-dd4589b6",
-}
-
-
-def line(name: str, value: float, **labels: Any) -> str:
-    inside = ",".join(f'{key}="{each}"' for key, each in sorted({**NODE, **labels}.items()))
-    return f"{name}{{{inside}}} {value}"
-
-
-def idle() -> list[str]:
-    """What an idle node's exporter says: prometheus_client's own metrics and the hardware."""
-    return [
-        "# HELP python_info Python platform information",
-        "# TYPE python_info gauge",
-        'python_info{implementation="CPython",major="3",minor="10",patchlevel="12",version="3.10.12"} 1.0',
-        "# TYPE process_cpu_seconds_total counter",
-        "process_cpu_seconds_total 4.2",
-        "# HELP neuron_hardware_info Neuron Hardware Information",
-        "# TYPE neuron_hardware_info gauge",
-        line("neuron_hardware_info", 1.0, neuron_device_count="2", neuroncore_per_device_count="4"),
-    ]
-
-
-def scrape(*, vcpu: float = 0.1, ecc: dict[tuple[int, str], float] | None = None, **errors: float) -> str:
-    """A node that serves, in the words of SDK 2.32's exporter."""
-    counted = {(device, kind): 0.0 for device in (0, 1) for kind in ECC} | (ecc or {})
-    tag = {"runtime_tag": "canary"}
-    return "\n".join(
-        [
-            *idle(),
-            "# TYPE neuroncore_utilization_ratio gauge",
-            *(line("neuroncore_utilization_ratio", 0.4, neuroncore=core, **tag) for core in range(8)),
-            line("neuron_runtime_memory_used_bytes", 1e9, memory_location="host", **tag),
-            line("neuron_runtime_memory_used_bytes", 1.2e10, memory_location="neuron_device", **tag),
-            *(
-                line("execution_errors_total", errors.get(kind, 0.0), error_type=kind, **tag)
-                for kind in KINDS
-            ),
-            line("execution_errors_created", 1.7e9, error_type="hardware", **tag),
-            line("execution_status_total", 1e6, status_type="completed", **tag),
-            line("execution_status_total", errors.get("timed_out", 0.0), status_type="timed_out", **tag),
-            "# TYPE hardware_ecc_events_total counter",
-            *(
-                line("hardware_ecc_events_total", value, event_type=kind, neuron_device_index=device)
-                for (device, kind), value in counted.items()
-            ),
-            line("system_vcpu_usage_ratio", vcpu, usage_type="user"),
-            "",
-        ]
-    )
-
-
-KINDS = ("generic", "numerical", "transient", "model", "runtime", "hardware")
-ECC = ("mem_ecc_corrected", "mem_ecc_uncorrected", "sram_ecc_corrected", "sram_ecc_uncorrected")
 
 
 def read(text: str, at: float = 0.0) -> Reading:
