@@ -138,13 +138,21 @@ def _way_out(question: Question) -> str:
         if value > tp:
             return f"TP {value} fits on {question.kind.name}."
     shapes = f"batch {question.ask.batch_size} and sequence {question.ask.sequence_length}"
-    for kind in INSTANCES.values():
-        if kind.family in question.engine.families and kind.hbm_gb > question.kind.hbm_gb:
+    for kind in _others(question):
+        if kind.hbm_gb > question.kind.hbm_gb:
             for value in _fitting(question, kind):
                 return f"No TP of {question.kind.name} holds it at {shapes}: {kind.name} does, at TP {value}."
     return (
         f"No TP of {question.kind.name} holds it at {shapes}: use a larger instance type, or a smaller batch "
         "or sequence."
+    )
+
+
+def _others(question: Question) -> list[Instance]:
+    """Instance types of the engine, those of the same family first, then those with the same cores."""
+    return sorted(
+        (kind for kind in INSTANCES.values() if kind.family in question.engine.families),
+        key=lambda kind: (kind.family != question.kind.family, kind.target != question.kind.target),
     )
 
 
@@ -216,8 +224,8 @@ def _times(needs: int, question: Question) -> str:
 
 
 def _more_memory(question: Question, needs: int) -> str:
-    for kind in INSTANCES.values():
-        if kind.family in question.engine.families and kind.usable_memory_bytes >= needs:
+    for kind in _others(question):
+        if kind.usable_memory_bytes >= needs:
             return f"Use an instance type with more memory, such as {kind.name} ({kind.memory_gib}Gi)."
     return "No instance type has so much: this model cannot be sharded on one host."
 
