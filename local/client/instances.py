@@ -4,6 +4,7 @@ LNC=2).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -11,6 +12,8 @@ from local.client.quantity import Resources
 
 NEURON = "aws.amazon.com/neuron"
 NEURONCORE = "aws.amazon.com/neuroncore"
+# trn1n is generation 1 of trn, trn2u generation 2.
+_SERIES = re.compile(r"([a-z]+)([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,13 @@ class InstanceType:
 
     def labels(self) -> dict[str, str]:
         """Node labels that Karpenter sets for the type."""
+        category, generation = _SERIES.findall(self.family)[0]
         return {
             "node.kubernetes.io/instance-type": self.name,
             "karpenter.k8s.aws/instance-family": self.family,
             "karpenter.k8s.aws/instance-size": self.size,
-            "karpenter.k8s.aws/instance-category": self.family.rstrip("n").rstrip("0123456789"),
-            "karpenter.k8s.aws/instance-generation": "".join(c for c in self.family if c.isdigit()),
+            "karpenter.k8s.aws/instance-category": category,
+            "karpenter.k8s.aws/instance-generation": generation,
             "karpenter.k8s.aws/instance-cpu": str(self.vcpus),
             "karpenter.k8s.aws/instance-memory": str(self.memory * 1024),
             "karpenter.k8s.aws/instance-accelerator-count": str(self.chips),
@@ -85,6 +89,8 @@ _TYPES = (
     InstanceType("trn1.32xlarge", 16, 32, 128, 512, 21.50),
     InstanceType("trn1n.32xlarge", 16, 32, 128, 512, 24.78),
     InstanceType("trn2.48xlarge", 16, 64, 192, 2048, 35.76),
+    # One host of an UltraServer. Its price is not published: a little more, so that it is never the cheapest.
+    InstanceType("trn2u.48xlarge", 16, 64, 192, 2048, 35.77),
 )
 INSTANCE_TYPES: dict[str, InstanceType] = {each.name: each for each in _TYPES}
 """All known types, cheapest first."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from local.shims.logs import ToolError
 from local.shims.silicon import TARGETS
+from local.shims.versions import OPTIMUM, stack
 
+DEFAULT_REPOSITORY = "aws-neuron/optimum-neuron-cache"
 COLUMNS = ("batch size", "sequence length", "tensor parallel", "dtype", "instance type")
 
 
@@ -31,12 +33,15 @@ def entries(
     registry = os.environ.get("LOCAL_NEURON_CACHE_REGISTRY")
     if registry is None or Path(model).is_absolute():
         return []
-    folder = Path(registry) / model
+    folder, installed = Path(registry) / model, stack(OPTIMUM)
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return [
         entry
         for entry in found
-        if target in (None, entry["target"])
+        # The registry has a folder for each pair of versions, and only one's own is looked into.
+        if entry["optimum_neuron_version"] == installed.optimum
+        and entry["neuronxcc_version"] == installed.neuronxcc
+        and target in (None, entry["target"])
         and degree in (None, entry["tp_degree"])
         and dtype in (None, entry["torch_dtype"])
         and (batch_size or 0) <= entry["batch_size"]
@@ -60,6 +65,16 @@ def run(given: argparse.Namespace) -> None:
     if given.cache_action != "lookup":
         raise ToolError(
             "huggingface_hub.errors.LocalTokenNotFoundError", "Token is required to call this API."
+        )
+    if given.repo_id not in (None, DEFAULT_REPOSITORY):
+        raise ToolError(
+            "huggingface_hub.errors.RepositoryNotFoundError",
+            f"404 Client Error. Repository Not Found for url: {given.repo_id}.",
+        )
+    if given.task is None and Path(given.model_id).is_dir():
+        raise ToolError(
+            "RuntimeError",
+            "Cannot infer the task from a local directory yet, please specify the task manually.",
         )
     if "instance_type" not in given:
         _print_all(given.model_id)
