@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from local.apiserver.errors import bad_request
+from local.apiserver.errors import Object, bad_request
 from local.apiserver.resources import Registry, Resource
 from local.apiserver.store import Collection, Store, key_of
 
@@ -62,7 +62,7 @@ def parse_path(path: str) -> Target | None:
     return Target(group, version, rest[0], namespace, *rest[1:])
 
 
-def _whatever(verb: str) -> None:
+def _whatever(*_: object) -> None:
     """Inside the server everything is allowed."""
 
 
@@ -70,7 +70,8 @@ def _whatever(verb: str) -> None:
 class Call:
     """One request for a resource, in process.
 
-    `require` is for what turns out to need another verb than the request's own: ApiError 403 without it.
+    `require` is for what turns out to need another verb than the request's own, `vet` for what the content of
+    an object (the new one, and the old one if any) demands of its writer: both raise ApiError 403.
     """
 
     cluster: Cluster
@@ -81,6 +82,7 @@ class Call:
     content_type: str = ""
     raw: bytes = b""
     require: Callable[[str], None] = _whatever
+    vet: Callable[[Call, Object, Object | None], None] = _whatever
 
     @property
     def dry_run(self) -> bool:

@@ -133,7 +133,7 @@ class Rbac:
                 continue
             name, role = binding["metadata"]["name"], binding["roleRef"]["name"]
             of = binding["roleRef"]["kind"]
-            rules = self._rules(of, role, namespace)
+            rules = self.rules_of(of, role, namespace)
             if rules is None:
                 yield f'{of.lower()}.{GROUP} "{role}" not found'
                 continue
@@ -144,7 +144,7 @@ class Rbac:
             for rule in rules:
                 yield Grant(rule, by)
 
-    def _rules(self, kind: str, name: str, namespace: str) -> list[Object] | None:
+    def rules_of(self, kind: str, name: str, namespace: str) -> list[Object] | None:
         """The rules of the role that a binding names; None if there is no such role."""
         where, within = (CLUSTER_ROLES, "") if kind == "ClusterRole" else (ROLES, namespace)
         role = self.cluster.store.collection(where).get(key_of(within, name))

@@ -25,6 +25,7 @@ from local.apiserver.errors import (
     method_not_allowed,
     no_such_resource,
 )
+from local.apiserver.escalation import check_escalation
 from local.apiserver.proxying import serve_exec, stream_log
 from local.apiserver.rbac import Rbac
 from local.apiserver.reading import get, list_objects
@@ -165,6 +166,7 @@ class Server:
             request.headers.get("Content-Type", ""),
             exchange.body,
             partial(self._gate.require, exchange.asker),
+            partial(check_escalation, self._rbac, exchange.asker.effective),
         )
         form = wanted_form(request.headers.get("Accept", "")) if target.subresource != "log" else ""
         if verb == "watch":

@@ -88,6 +88,7 @@ def _create(call: Call, obj: Object, applied: Object | None) -> Object:
     errors = validate(resource, obj, None)
     if errors:
         raise invalid(resource.subject(meta.get("name", "")), errors)
+    call.vet(call, obj, None)
     if call.collection.get(call.key(meta["name"])) is not None:
         if not prefix:
             raise already_exists(resource.subject(meta["name"]))
@@ -151,6 +152,7 @@ def update(call: Call, stored: Object, obj: Object, applied: bool = False) -> Ob
     errors = validate(resource, obj, old, subresource)
     if errors:
         raise invalid(resource.subject(call.target.name), errors)
+    call.vet(call, obj, old)
     if _content(obj) != _content(old) and (resource.generation or resource.custom):
         meta["generation"] = before.get("generation", 0) + 1
     if not applied and not cleared:

@@ -291,3 +291,49 @@ async def test_roles_that_say_nothing_are_refused(
     status, answer = await http.call("POST", path, {"metadata": {"name": "x"}, **body})
     assert status == 422
     assert said in answer["message"]
+
+
+def test_nobody_gives_what_they_do_not_have(
+    jane: client.CoreV1Api, api: client.ApiClient, namespace: str, grant: Grant
+) -> None:
+    rbac = client.RbacAuthorizationV1Api(jane.api_client)
+    roles = rule("create update patch", "roles rolebindings", "rbac.authorization.k8s.io")
+    grant(JANE_HERSELF, roles, rule("get list", "pods"), rule("get", "*/scale", "apps"))
+
+    def role(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "rules": list(rules)}
+
+    rbac.create_namespaced_role(namespace, role("less", rule("get", "pods", resourceNames=["p"])))
+    rbac.create_namespaced_role(namespace, role("scale", rule("get", "deployments/scale", "apps")))
+    more = role("more", rule("get delete", "pods secrets"))
+    status = refused(rbac.create_namespaced_role, namespace, more)
+    assert status["message"] == (
+        'roles.rbac.authorization.k8s.io "more" is forbidden: user "jane" '
+        '(groups=["developers" "reviewers" "system:authenticated"]) is attempting to grant RBAC permissions '
+        'not currently held:\n{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}\n'
+        '{APIGroups:[""], Resources:["secrets"], Verbs:["get" "delete"]}'
+    )
+    refused(rbac.patch_namespaced_role, "less", namespace, {"rules": [rule("*", "*", "*")]})
+    rbac.patch_namespaced_role("less", namespace, {"metadata": {"labels": {"a": "b"}}})
+
+    client.RbacAuthorizationV1Api(api).create_namespaced_role(namespace, more)
+
+    def binding(name: str, kind: str = "Role") -> dict[str, Any]:
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+        return {"metadata": {"name": f"to-{name}"}, "roleRef": ref, "subjects": [JANE_HERSELF]}
+
+    rbac.create_namespaced_role_binding(namespace, binding("less"))
+    refused(rbac.create_namespaced_role_binding, namespace, binding("more"))
+    refused(rbac.create_namespaced_role_binding, namespace, binding("cluster-admin", "ClusterRole"))
+    bindable = rule("bind", "roles", "rbac.authorization.k8s.io", resourceNames=["more"])
+    grant(JANE_HERSELF, bindable)
+    rbac.create_namespaced_role_binding(namespace, binding("more"))
+    jane.list_namespaced_pod(namespace)
+
+
+def test_whoever_may_escalate_may_write_any_role(
+    jane: client.CoreV1Api, namespace: str, grant: Grant
+) -> None:
+    grant(JANE_HERSELF, rule("create escalate", "roles", "rbac.authorization.k8s.io"))
+    rbac = client.RbacAuthorizationV1Api(jane.api_client)
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": "all"}, "rules": [rule("*", "*", "*")]})
