@@ -35,8 +35,9 @@ def hand_over(given: argparse.Namespace) -> NoReturn:
 
 def plain_checkpoint(folder: Path) -> Path:
     """A folder that transformers can load: `folder` itself, or a copy with its sharded weights joined."""
-    shards = folder / "checkpoint" / "weights"
-    if not shards.is_dir():
+    places = (folder / "checkpoint" / "weights", folder / "weights")  # of optimum-neuron, of NxD Inference
+    shards = next((place for place in places if place.is_dir()), None)
+    if shards is None:
         return folder
     target = Path(tempfile.mkdtemp(prefix="plain-checkpoint-"))
     for path in folder.glob("*.json"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,20 +13,16 @@ from local.shims.server import text
 from local.shims.server.app import Server
 from local.shims.server.engine import Delta
 from local.shims.server.protocol import ApiError, Generation, Json
+from local.shims.tgi.answers import ROUTER_VERSION, chunks, completion, head, reason, usage
 from local.shims.tgi.metrics import TgiMetrics
 from local.shims.tgi.requests import (
     Limits,
     PlainError,
     from_chat,
-    from_completion,
     from_generate,
     invalid,
     parse,
 )
-
-# The router's crate has the version of its workspace, whatever the image's tag says.
-ROUTER_VERSION = "3.0.0"
-FINGERPRINT = f"{ROUTER_VERSION}-native"
 
 
 @dataclass
@@ -122,7 +117,7 @@ class TgiServer(Server):
         said, last = await self._whole_text(from_generate(body, self.limits, self.root, stream=False))
         answer: Json = {"generated_text": said}
         if (body.get("parameters") or {}).get("details"):
-            details = {"finish_reason": _reason(last), "generated_tokens": last.tokens, "seed": None}
+            details = {"finish_reason": reason(last), "generated_tokens": last.tokens, "seed": None}
             answer["details"] = details | {"prefill": [], "tokens": []}
         return web.json_response(answer)
 
@@ -131,7 +126,7 @@ class TgiServer(Server):
 
         def event(delta: Delta, said: str) -> list[Json]:
             ended = delta.finish is not None
-            details = {"finish_reason": _reason(delta), "generated_tokens": delta.tokens, "seed": None}
+            details = {"finish_reason": reason(delta), "generated_tokens": delta.tokens, "seed": None}
             return [
                 {
                     "index": delta.tokens,
@@ -147,28 +142,28 @@ class TgiServer(Server):
         generation = from_completion(await self._body(request, "prompt"), self.limits, self.root)
         if not generation.stream:
             said, last = await self._whole_text(generation)
-            return web.json_response(_completion(generation, said, _reason(last, stop=True), last))
+            return web.json_response(completion(generation, said, reason(last, stop=True), last))
         return await self._events(
             request,
             generation,
             lambda delta, said: [
-                _completion(generation, delta.text, _reason(delta) if delta.finish else "", delta)
+                completion(generation, delta.text, reason(delta) if delta.finish else "", delta)
             ],
         )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         generation = from_chat(await self._body(request, "messages"), self.limits, self.root)
         if generation.stream:
-            return await self._events(request, generation, lambda delta, said: _chunks(generation, delta))
+            return await self._events(request, generation, lambda delta, said: chunks(generation, delta))
         said, last = await self._whole_text(generation)
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": said},
             "logprobs": None,
-            "finish_reason": _reason(last, stop=True),
+            "finish_reason": reason(last, stop=True),
         }
-        answer = _head("chat.completion", generation) | {"choices": [choice]}
-        return web.json_response(answer | {"usage": _usage(generation, last)})
+        answer = head("chat.completion", generation) | {"choices": [choice]}
+        return web.json_response(answer | {"usage": usage(generation, last)})
 
     async def _body(self, request: web.Request, needed: str) -> Json:
         self._counted.requests.inc(1)
@@ -227,49 +222,3 @@ class TgiServer(Server):
                     with contextlib.suppress(ConnectionResetError):
                         await response.write_eof()
                     return response
-
-
-def _reason(delta: Delta, *, stop: bool = False) -> str:
-    """length, stop_sequence, or the end of the text: eos_token, which most OpenAI answers call stop."""
-    if delta.finish == "length":
-        return "length"
-    if delta.stop is not None:
-        return "stop_sequence"
-    return "stop" if stop else "eos_token"
-
-
-def _head(kind: str, generation: Generation) -> Json:
-    return {
-        "object": kind,
-        "id": "",
-        "created": int(time.time()),
-        "model": generation.model,
-        "system_fingerprint": FINGERPRINT,
-    }
-
-
-def _usage(generation: Generation, delta: Delta) -> Json:
-    count = generation.prompt_tokens
-    return {"prompt_tokens": count, "completion_tokens": delta.tokens, "total_tokens": count + delta.tokens}
-
-
-def _completion(generation: Generation, said: str, reason: str, delta: Delta) -> Json:
-    """A completion, or a chunk of one: the last chunk has the usage, asked for or not."""
-    choice = {"index": 0, "text": said, "logprobs": None, "finish_reason": reason}
-    answer = _head("text_completion", generation) | {"choices": [choice]}
-    return answer | {"usage": _usage(generation, delta)} if delta.finish is not None else answer
-
-
-def _chunks(generation: Generation, delta: Delta) -> list[Json]:
-    """A chunk a delta, each with the role; the usage comes in one of its own, without choices."""
-    choice = {
-        "index": 0,
-        "delta": {"role": "assistant", "content": delta.text},
-        "logprobs": None,
-        "finish_reason": _reason(delta, stop=True) if delta.finish is not None else None,
-    }
-    head = _head("chat.completion.chunk", generation)
-    found = [head | {"choices": [choice], "usage": None}]
-    if delta.finish is not None and generation.include_usage:
-        found.append(head | {"choices": [], "usage": _usage(generation, delta)})
-    return found

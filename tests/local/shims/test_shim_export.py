@@ -227,6 +227,26 @@ def test_the_registry_of_exports_is_looked_up(exported: Path, tmp_path: Path, ru
     assert found.stdout.splitlines()[-1].split() == ["4", "1024", "4", "bfloat16", "trn2"]
 
 
+def test_a_lookup_says_no_with_code_0_and_fails_for_what_it_cannot_ask(
+    exported: Path, checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    lookup = ["optimum-cli", "neuron", "cache", "lookup", "acme/tiny"]
+    assert run(*lookup).returncode == 0
+    (tmp_path / "registry" / "acme" / "tiny").mkdir(parents=True)
+    entry = json.loads((exported / "neuron_config.json").read_text())
+    (tmp_path / "registry/acme/tiny/old.json").write_text(
+        json.dumps(entry | {"optimum_neuron_version": "0.4.4"})
+    )
+    registry = {"LOCAL_NEURON_CACHE_REGISTRY": str(tmp_path / "registry")}
+    assert "No cached entries found" in run(*lookup, **registry).stdout
+    local = run(*lookup[:-1], checkpoint)
+    assert (local.returncode, "please specify the task manually" in local.stderr) == (1, True)
+    other = run(*lookup, "--repo_id", "acme/cache")
+    assert (other.returncode, "RepositoryNotFoundError" in other.stderr) == (1, True)
+    image = "ghcr.io/huggingface/text-generation-inference:3.3.6-neuron"
+    assert "*** 0 entrie(s) found in cache for acme/tiny.***" in run(*lookup, LOCAL_IMAGE=image).stdout
+
+
 def test_neuronx_cc_refuses_what_is_no_graph(tmp_path: Path, run: Run) -> None:
     assert "2.21.33363.0" in run("neuronx-cc", "--version").stdout
     missing = run("neuronx-cc", "compile", "--framework=XLA", "--target=trn2", tmp_path / "none.pb")
