@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from local.apiserver.audit import ALSO
 
 Object = dict[str, Any]
 # Granted to every authenticated user of every cluster: reviews of oneself, and discovery.
@@ -58,16 +58,6 @@ def _namespace(obj: Object) -> str:
     return str(obj["metadata"].get("namespace") or "")
 
 
-def read_events(log: Path) -> Iterator[Object]:
-    """Audit events, those of rotated files first. A running server's last line may be cut off: left out."""
-    older = sorted(log.parent.glob(f"{log.name}.*"), key=lambda path: -int(path.suffix.removeprefix(".")))
-    for file in [*older, log]:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield json.loads(line)
-
-
 def events_of(events: Iterable[Object], user: str) -> list[Object]:
     """Each request of a user once, as it ended; whoever acted as the user counts as the user."""
     latest: dict[str, Object] = {}
@@ -87,7 +77,8 @@ def used(events: Iterable[Object]) -> set[Granted]:
             continue  # discovery, health, reviews
         resource = about["resource"] + (f"/{about['subresource']}" if about.get("subresource") else "")
         where, group = about.get("namespace", ""), about.get("apiGroup", "")
-        verbs = {event["verb"]}
+        also = (event.get("annotations") or {}).get(ALSO, "")  # the local API server's own word
+        verbs = {event["verb"], *filter(None, also.split(","))}
         # Server-side apply and update create what is not there, and need to be allowed to.
         if event["verb"] in ("patch", "update") and event.get("responseStatus", {}).get("code") == 201:
             verbs.add("create")
