@@ -22,6 +22,8 @@ from pathlib import Path
 from trainyard.store.compile_cache import DONE, LOG, NEFF, is_module
 
 COMPILER = "neuronx-cc"
+# libneuronxla's, where nothing names another.
+DEFAULT_FOLDER = "/var/tmp/neuron-compile-cache"
 # An entry is a handful of files.
 MOST_FILES = 32
 # The native plugin writes it last.
@@ -149,7 +151,7 @@ def compiler_runs(cache: Path | None = None) -> bool:
 
     Without `cache`: any.
     """
-    return any(cache is None or _may_use(process, cache) for process in _compilers())
+    return any(cache is None or may_use(process, cache) for process in _compilers())
 
 
 def _compilers() -> Iterator[Path]:
@@ -165,7 +167,8 @@ def _is_compiler(words: list[bytes]) -> bool:
     return any(os.path.basename(word) == COMPILER.encode() for word in words[:3])
 
 
-def _may_use(process: Path, cache: Path) -> bool:
+def may_use(process: Path, cache: Path) -> bool:
+    """process: its folder below /proc. In doubt it may: better wait than harm."""
     try:
         variables = dict(
             pair.split("=", 1)
@@ -173,7 +176,7 @@ def _may_use(process: Path, cache: Path) -> bool:
             if "=" in pair
         )
     except OSError:
-        return process.exists()  # not ours to read: better wait than harm
+        return process.exists()
     named = cache_folder(variables)
     if named is None:
         return True
@@ -181,7 +184,7 @@ def _may_use(process: Path, cache: Path) -> bool:
 
 
 def cache_folder(variables: dict[str, str]) -> str | None:
-    """The folder that libneuronxla uses in this environment; None: it does not say, or cannot be read."""
+    """The folder that libneuronxla uses in this environment; None: the flags cannot be read."""
     with suppress(ValueError):
         words = shlex.split(variables.get("NEURON_CC_FLAGS", ""))
         for number, word in enumerate(words):
@@ -189,7 +192,7 @@ def cache_folder(variables: dict[str, str]) -> str | None:
                 return word.partition("=")[2]
             if word == "--cache_dir" and number + 1 < len(words):
                 return words[number + 1]
-        return variables.get("NEURON_COMPILE_CACHE_URL") or None
+        return variables.get("NEURON_COMPILE_CACHE_URL") or DEFAULT_FOLDER
     return None
 
 

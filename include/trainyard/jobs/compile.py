@@ -47,7 +47,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Job: {"bucket", "fingerprint", "attempt", "staging": prefix, "model": manifest key | null, "model_dir",
     "output_dir", "command": [...], "env": {...}, "log_key", "expect": [globs]}, and, all optional:
     "bundle": manifest key, "cache": {...} (see compile_cache.Options), "lookup": {"command", "env",
-    "seconds"}, "deadline": {"seconds", "learned"}, "stall_seconds", "history": {"key", "shape": {...}}.
+    "seconds"}, "deadline": {"seconds", "learned", "why"}, "stall_seconds", "history": {"key", "shape"}.
 
     Result: {"staging", "result": key, "files", "bytes", "seconds", "log_key", "compile": {...}}; or
     {"published": manifest key} where the bundle is there already.
@@ -89,7 +89,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     entries = _stage(objects, prefix, output, files)
     log_key = field(job, "log_key", str, None)
     staged = StagedResult(fingerprint, attempt, tuple(sorted(entries)), round(ran.seconds, 3), log_key)
-    told = details.to_json(ran)
+    told = {**details.to_json(ran), "deadline": field(job, "deadline", dict, {})}
     objects.put(staged_result(prefix), encode({**staged.to_json(), "compile": told}))
     return {
         "staging": prefix,

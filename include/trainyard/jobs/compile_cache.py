@@ -140,11 +140,16 @@ class Session:
         except (TrainyardError, OSError) as error:
             log.warning("compile cache: what was compiled is not kept: %s", error)
 
+    @property
+    def has_lost_the_key(self) -> bool:
+        """Another pod took it over while this one compiled."""
+        return self._heartbeat is not None and not self._heartbeat.lease.is_held
+
     @contextmanager
     def _writing(self) -> Iterator[bool]:
         """A reader that compiled something after all becomes the writer, if nobody else is."""
         if self._heartbeat is not None:
-            yield self._heartbeat.lease.is_held
+            yield not self.has_lost_the_key
             return
         lease = self._new_lease()
         if not lease.acquire():

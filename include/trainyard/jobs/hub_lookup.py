@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from typing import Literal
 
 SECONDS = 60.0
 MOST_OUTPUT = 64 << 10
+_COUNTED = re.compile(r"\b(\d{1,9}) entrie\(s\) found in cache for [^\s*]{1,200}")
 log = logging.getLogger(__name__)
 
 
@@ -53,13 +55,17 @@ def look_up(command: Sequence[str], environment: Mapping[str, str], seconds: flo
 
 
 def read_answer(code: int, text: str) -> Answer:
-    """`optimum-cli neuron cache lookup` prints a table, or says that it found nothing."""
+    """`optimum-cli neuron cache lookup` prints a table, or says that it found nothing. Before 0.4 it counts
+    the entries of any shape: then a hit means that a look is worth it, no more."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if code:
         return Answer("unreachable", f"exit code {code}: {lines[-1][:300] if lines else 'no output'}")
     for line in lines:
         if line.startswith("No cached entries found"):
             return Answer("miss", line[:300])
+    counted = next((found for line in lines if (found := _COUNTED.search(line))), None)
+    if counted is not None:
+        return Answer("hit" if int(counted[1]) else "miss", counted[0])
     title = next((number for number, line in enumerate(lines) if line.startswith("Cached entries for")), None)
     if title is None or len(lines) < title + 3:
         return Answer("miss", "the tool's answer holds no entries")
