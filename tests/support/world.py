@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from local.checkpoints.checkpoint import write_checkpoint
 from tests.support.cluster import TOKEN, api_server
@@ -34,6 +35,8 @@ from trainyard.store.documents import encode
 from trainyard.store.manifests import FileEntry
 from trainyard.store.objects import Objects
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 _numbers = itertools.count(1)
 REPO = "tests/tiny"
 
@@ -42,6 +45,10 @@ REPO = "tests/tiny"
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An API server alone: what is written stays as it was written."""
     with api_server(tmp_path_factory.mktemp("bare-api")) as server:
+        # Every pod of ours names one, and a pod of a class that does not exist is refused.
+        priorities = REPOSITORY / "deploy/cluster/base/priorities.yaml"
+        for document in yaml.safe_load_all(priorities.read_text()):
+            server.request("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", document)
         yield server
 
 

@@ -8,6 +8,7 @@ from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context, Done, Skip
+from trainyard.stages.history import compile_fields, compile_story
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:
@@ -16,6 +17,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
         return Skip(f"bundle {plan.fingerprint[:12]} is published already: no compile, no node")
     build, chosen = build_of(release), engine(spec.engine)
     command = chosen.compile_command(build)
+    known = compile_fields(ctx, release)
     return neuron_job(
         name=f"compile-{release.id}",
         namespace=ctx.settings.jobs_namespace,
@@ -32,13 +34,14 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
             "env": dict(command.env),
             "log_key": log_key(release),
             "expect": list(chosen.expects(build)),
+            **known,
         },
         image=plan.image,
         tools_image=ctx.settings.jobs_image,
         service_account="trainyard-compile",
         model=release.model,
         release=release.id,
-        deadline_seconds=spec.compile.deadline_minutes * 60,
+        deadline_seconds=known["deadline"]["seconds"],
         chips=plan.chips,
         instance_type=spec.hardware.instance_type,
         nodepool=spec.hardware.nodepool,
@@ -52,11 +55,9 @@ def finish(ctx: Context, release: Release) -> Done:
     """What was staged decides. Raises NotFound where the pod left no result."""
     if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
         return Done(f"bundle {release.plan.fingerprint[:12]} was published meanwhile")
-    info = ctx.objects.head(f"{staging(release)}result.json")
-    return Done(
-        f"compiled by {release.spec.engine}; the result is staged, the full log is at {log_key(release)}",
-        {"log": log_key(release), "result_bytes": info.size},
-    )
+    words, told = compile_story(ctx, release)
+    words = f"compiled by {release.spec.engine}: {words}" if words else f"compiled by {release.spec.engine}"
+    return Done(f"{words}; the full log is at {log_key(release)}", {"log": log_key(release), **told})
 
 
 def log_key(release: Release) -> str:

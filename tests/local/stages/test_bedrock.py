@@ -134,5 +134,6 @@ def test_only_followed_entries_that_can_be_read_and_name_a_model_are_looked_at(w
         write_entry(world.folder, entry(name=name, **changes))
     (world.folder / "broken.yaml").write_text("name: broken\nbedrock: [")
     settings = world.ctx.settings
-    assert stage.hybrids(settings) == ["a", "c"]
+    assert stage.hybrids(settings) == []
+    assert stage.hybrids(settings.model_copy(update={"follow": "*"})) == ["a", "c"]
     assert stage.hybrids(settings.model_copy(update={"follow": "b, c, nothere, ../c"})) == ["c"]

@@ -124,7 +124,7 @@ def test_a_model_that_cannot_fit_is_refused_with_the_numbers_and_a_tp_that_fits(
 def test_a_model_that_no_tp_can_hold_is_refused_with_what_else_to_change(tmp_path: Path) -> None:
     hub = hub_of(140 * GB, num_attention_heads=64, num_hidden_layers=80, hidden_size=8192)
     found = problems(tmp_path, hub, hardware=hardware(4, "trn2.3xlarge"), compile=compiling(memory="512Gi"))
-    assert "inf2.48xlarge does, at TP 16" in found["hardware.tensor_parallel"].remedy
+    assert "trn2.48xlarge does, at TP 8" in found["hardware.tensor_parallel"].remedy
 
 
 def test_kv_heads_fewer_than_cores_are_copied_so_more_tp_saves_none_of_the_cache(tmp_path: Path) -> None:
