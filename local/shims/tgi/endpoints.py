@@ -19,6 +19,7 @@ from local.shims.tgi.requests import (
     Limits,
     PlainError,
     from_chat,
+    from_completion,
     from_generate,
     invalid,
     parse,
