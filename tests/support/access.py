@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.apiserver.audit import ALSO
+from tests.support.validation import Schemas
 
 Object = dict[str, Any]
 # Granted to every authenticated user of every cluster: reviews of oneself, and discovery.
@@ -149,3 +150,14 @@ def written(events: Iterable[Object]) -> Iterator[Written]:
             yield Written(f"{words}, as sent", {**types, **sent}, partial)
         if isinstance(answer, dict) and answer.get("kind"):
             yield Written(f"{words}, as answered", answer, False)
+
+
+def check_written(events: Iterable[Object], schemas: Schemas) -> tuple[set[str], list[str]]:
+    """The kinds that were written, and what is not valid of them."""
+    kinds, problems = set(), []
+    for item in written(events):
+        kinds.add(str(item.body["kind"]))
+        problems += [
+            f"{item.what}: {problem}" for problem in schemas.problems(item.body, partial=item.partial)
+        ]
+    return kinds, problems
