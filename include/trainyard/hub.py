@@ -131,10 +131,14 @@ class Hub:
             or hub_weights.of_headers(self.headers(repo, sha, shards).values())
         )
 
-    def gated(self, repo: str) -> bool:
+    def gated(self, repo: str, sha: str) -> bool:
         """Whether the repository's files need an accepted licence, and so a token. Raises as `resolve`."""
         check_repo("repo", repo)
-        info = self._call(repo, lambda api: api.model_info(repo, expand=["gated"], timeout=API_SECONDS))
+        check_commit("revision", sha)
+        # Without a revision the Hub answers for `main`, which a repository need not have.
+        info = self._call(
+            repo, lambda api: api.model_info(repo, revision=sha, expand=["gated"], timeout=API_SECONDS)
+        )
         return bool(info.gated)  # False, "auto" or "manual"
 
     def _call(self, what: str, call: Callable[[Any], T]) -> T:

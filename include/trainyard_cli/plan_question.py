@@ -109,7 +109,7 @@ def facts_from_hub(spec: Spec, settings: Settings) -> tuple[ModelFacts, str]:
     revision = hub.resolve(repo, spec.model.revision)
     config = hub.read_json(repo, revision, "config.json", max_bytes=1 << 20)
     taken = hub_policy.select(hub.files(repo, revision), config).take
-    return read_facts(config, hub.weights(repo, revision, taken), gated=hub.gated(repo)), revision
+    return read_facts(config, hub.weights(repo, revision, taken), gated=hub.gated(repo, revision)), revision
 
 
 def read_prices(path: Path | None) -> Prices:

@@ -181,7 +181,7 @@ def test_headers_are_read_where_nothing_else_is_right(
 def test_a_gated_repository_is_known_before_its_files_are_asked_for(
     client: Hub, hub: LocalHub, published: str
 ) -> None:
-    assert client.gated(REPO) is False
+    assert client.gated(REPO, published) is False
     hub.break_by(gated=[REPO])
-    assert client.gated(REPO) is True
+    assert client.gated(REPO, published) is True
     assert client.weights(REPO, published, client.files(REPO, published)).total > 0

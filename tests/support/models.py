@@ -73,7 +73,7 @@ class PaperHub:
             return Weights.counted(self.parameters)
         return Weights(sum(file.size for file in files if file.path.endswith(".safetensors")))
 
-    def gated(self, repo: str) -> bool:
+    def gated(self, repo: str, sha: str) -> bool:
         return self.licence
 
     def _digest(self, name: str) -> str:

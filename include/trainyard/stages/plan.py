@@ -83,7 +83,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     selection = hub_policy.select(files, config)
     shards = {file.path: file for file in selection.take if file.path.endswith(".safetensors")}
     weights = ctx.hub.weights(spec.model.repo, revision, shards.values())
-    facts = read_facts(config, weights, gated=ctx.hub.gated(spec.model.repo))
+    facts = read_facts(config, weights, gated=ctx.hub.gated(spec.model.repo, revision))
     result = preflight(facts, engine, kind, ask_of(spec))
     if result.problems:
         raise Refused(list(result.problems))
