@@ -129,7 +129,8 @@ class _Output:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def read(self, stream: IO[bytes]) -> None:
-        with self.log_file.open(self.mode) as file, stream:
+        # Unbuffered: others read the file while it grows.
+        with self.log_file.open(self.mode, buffering=0) as file, stream:
             rest = b""
             while chunk := os.read(stream.fileno(), 65536):
                 file.write(chunk)

@@ -10,8 +10,10 @@ import fnmatch
 import logging
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from trainyard.store.parallel import Stop, run_all
 from trainyard.store.trees import materialise, read_files
 
 PARALLEL = 4
+# How often a growing log is sent.
+LOG_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -154,14 +158,14 @@ def _compile(objects: Objects, job: dict[str, Any], cache: Path | None, details:
         limits=limits,
         log_place=f"s3://{objects.bucket}/{log_key}",
     )
+    log_file.unlink(missing_ok=True)
     try:
-        ran = compiler.run()
+        with _kept_log(objects, log_file, log_key):
+            ran = compiler.run()
     except CompileStalled:
         if limits.learned and limits.seconds and compiler.seconds >= limits.seconds:
             _remember(objects, job, limits.seconds, "cut")
         raise
-    finally:
-        _keep_log(objects, log_file, log_key)
     # What a cache gave says nothing about how long a compile takes.
     if ran.summary.from_scratch and not details.report.brought and details.hub != "hit":
         _remember(objects, job, ran.seconds, "good")
@@ -223,8 +227,32 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in values.items()}
 
 
+@contextmanager
+def _kept_log(objects: Objects, log_file: Path, log_key: str | None) -> Iterator[None]:
+    """The log goes to S3 however the block ends, and now and then before: where the kernel kills the whole
+    container for its memory, nobody is left to send it."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        sent = 0
+        while not ended.wait(LOG_SECONDS):
+            size = log_file.stat().st_size if log_file.exists() else 0
+            if size != sent:
+                _keep_log(objects, log_file, log_key)
+                sent = size
+
+    thread = threading.Thread(target=keep, name="keep-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5.0)
+        _keep_log(objects, log_file, log_key)
+
+
 def _keep_log(objects: Objects, log_file: Path, log_key: str | None) -> None:
-    """The log goes to S3 however the compile ended; failing to keep it must not hide how it ended."""
+    """Failing to keep the log must not hide how the compile ended."""
     if log_key is None or not log_file.exists():
         return
     try:

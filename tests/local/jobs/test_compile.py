@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,31 @@ def test_stopping_the_pod_stops_the_whole_compiler(
     for pid in children.read_text().split():
         assert not is_alive(int(pid))
     assert store.head("logs/f1/try1.log")
+
+
+def test_the_log_is_in_s3_while_the_compiler_still_runs(
+    job: dict[str, Any], store: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_job, "open_store", lambda _: store)
+    monkeypatch.setattr(compile_job, "LOG_SECONDS", 0.05)
+    gate, seen = tmp_path / "gate", []
+    os.mkfifo(gate)
+
+    def look() -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not seen:
+            found = store.get_or_none("logs/f1/try1.log")
+            seen.extend([found.body] if found else [])
+        gate.write_text("go on")
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with pytest.raises(CompilerFailed, match="code 3"):
+        compile_job.run(
+            failing(job, f"print('early', flush=True); open({str(gate)!r}).read(); raise SystemExit(3)")
+        )
+    looking.join()
+    assert seen == [b"early\n"]
 
 
 def is_alive(pid: int) -> bool:

@@ -220,7 +220,7 @@ def test_a_store_that_refuses_the_cache_does_not_stop_a_compile(
         assert any("compile-cache/" in line for line in faulty.seen)
 
 
-def looking(disk: Path, **more: str) -> Job:
+def lookup_job(disk: Path, **more: str) -> Job:
     command = ["optimum-cli", "neuron", "cache", "lookup", "org/tiny", "--instance_type", "trn2"]
     return {"command": command, "env": environment(disk, **more)}
 
@@ -244,7 +244,7 @@ def test_a_hit_of_the_hubs_cache_lets_the_compiler_go_there(
     registered = tmp_path / "registry" / "org" / "tiny"
     registered.mkdir(parents=True)
     (registered / "a.json").write_text(json.dumps(REGISTERED))
-    lookup = looking(tmp_path, LOCAL_NEURON_CACHE_REGISTRY=str(tmp_path / "registry"))
+    lookup = lookup_job(tmp_path, LOCAL_NEURON_CACHE_REGISTRY=str(tmp_path / "registry"))
     if outcome == "miss":
         shutil.rmtree(registered)
     if outcome == "unreachable":
