@@ -1,7 +1,7 @@
 """After all other end-to-end tests: what the API server put on record about Airflow's account.
 
-Every object that it made or changed is valid by the published CRDs and the built-in types, and it needed exactly
-the rights that deploy/cluster grants. The record is the audit log of the local API server.
+Every object that it made or changed is valid by the published CRDs and the built-in types, and it needed
+exactly the rights that deploy/cluster grants. The record is the audit log of the local API server.
 """
 
 from __future__ import annotations
