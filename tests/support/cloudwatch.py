@@ -1,61 +1,26 @@
-"""CloudWatch on loopback, as botocore speaks with it: RPC v2 over CBOR, GetMetricData only."""
+"""CloudWatch on loopback, in the protocol that botocore speaks with it: AWS JSON 1.0, GetMetricData only."""
 
 from __future__ import annotations
 
 import http.server
-import io
-import struct
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from botocore.parsers import RpcV2CBORParser
-
-PATH = "/service/GraniteServiceVersion20100801/operation/GetMetricData"
+TARGET = "GraniteServiceVersion20100801.GetMetricData"
 Answer = dict[str, Any] | tuple[int, str, str]  # a document, or (status, error code, message)
 
 
 @dataclass
 class CloudWatch:
-    """answer: from the request's parameters to the document, or an error."""
+    """answer: from the request's parameters to the document (times: seconds since the epoch) or an error."""
 
     answer: Callable[[dict[str, Any]], Answer]
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
-
-
-def encode(value: Any) -> bytes:
-    """CBOR, as far as GetMetricData needs it."""
-    if isinstance(value, bool):
-        return b"\xf5" if value else b"\xf4"
-    if isinstance(value, int):
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
-    if isinstance(value, float):
-        return b"\xfb" + struct.pack(">d", value)
-    if isinstance(value, str):
-        raw = value.encode()
-        return _head(3, len(raw)) + raw
-    if isinstance(value, datetime):
-        return _head(6, 1) + encode(value.timestamp())
-    if isinstance(value, list):
-        return _head(4, len(value)) + b"".join(map(encode, value))
-    return _head(5, len(value)) + b"".join(encode(key) + encode(each) for key, each in value.items())
-
-
-def _head(major: int, number: int) -> bytes:
-    if number < 24:
-        return bytes([major << 5 | number])
-    return bytes([major << 5 | 27]) + struct.pack(">Q", number)
-
-
-def decode(body: bytes) -> dict[str, Any]:
-    """botocore's own reading."""
-    stream = io.BufferedReader(io.BytesIO(body))  # type: ignore[arg-type]
-    found: dict[str, Any] = RpcV2CBORParser().parse_data_item(stream)
-    return found
 
 
 @contextmanager
@@ -65,17 +30,21 @@ def cloudwatch(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[CloudWatc
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            assert (self.path, self.headers["smithy-protocol"]) == (PATH, "rpc-v2-cbor")
+            assert (self.path, self.headers["X-Amz-Target"]) == ("/", TARGET)
+            assert self.headers["Content-Type"] == "application/x-amz-json-1.0"
             assert "AWS4-HMAC-SHA256" in self.headers["Authorization"]
-            watch.asked.append(decode(body))
+            watch.asked.append(json.loads(body))
             found = watch.answer(watch.asked[-1])
             status, document = 200, found
             if isinstance(found, tuple):
-                status, document = found[0], {"__type": found[1], "message": found[2]}
-            raw = encode(document)
+                status = found[0]
+                kind = f"com.amazonaws.cloudwatch.v2010_08_01#{found[1]}"
+                document = {"__type": kind, "message": found[2]}
+            raw = json.dumps(document).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/cbor")
-            self.send_header("smithy-protocol", "rpc-v2-cbor")
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            if isinstance(found, tuple):
+                self.send_header("x-amzn-query-error", f"{found[1]};Sender")
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)

@@ -182,7 +182,8 @@ class Cluster:
         return raw.decode(errors="replace")
 
     def execute(self, pod: str, namespace: str, container: str, argv: Words, *, seconds: float) -> str:
-        """Runs a command in a container and returns its output; stops listening after `seconds`."""
+        """Runs a command in a container and returns its output, what it said on stderr at the end; stops
+        listening after `seconds`."""
         from kubernetes import client, stream
         from kubernetes.client.exceptions import ApiException
 
@@ -209,12 +210,15 @@ class Cluster:
             raise ClusterUnavailable(f"exec in pod {namespace}/{pod} was refused: {words}") from error
         deadline = time.monotonic() + seconds
         out: Words = []
+        complaints: Words = []
         while shell.is_open() and time.monotonic() < deadline:
             shell.update(timeout=0.5)
             if shell.peek_stdout():
                 out.append(shell.read_stdout())
+            if shell.peek_stderr():
+                complaints.append(shell.read_stderr())
         shell.close()
-        return "".join(out)
+        return "".join([*out, *complaints])
 
     def _call(
         self,

@@ -32,7 +32,7 @@ class PodReader:
     container: str
 
     def read(self) -> tuple[Reading, ...]:
-        """Raises ClusterUnavailable, and NotFound for a pod that is gone."""
+        """Raises ClusterUnavailable, Inconclusive (no report came), and NotFound for a pod that is gone."""
         pod = pod_named(self.cluster, self.namespace, self.pod)
         if pod is None:
             raise NotFound(f"Pod {self.namespace}/{self.pod} is gone: its devices cannot be asked any more.")
@@ -49,7 +49,11 @@ class PodReader:
             ["sh", "-c", script],
             seconds=_EXEC_SECONDS,
         )
-        return tuple(parse_reports(out, time.time()))
+        found = tuple(parse_reports(out, time.time()))
+        if not found:
+            said = f"It said: {out.strip()[-300:]!r}" if out.strip() else "It said nothing"
+            raise Inconclusive(f"neuron-monitor gave no report in pod {self.namespace}/{self.pod}. {said}.")
+        return found
 
 
 @dataclass(frozen=True)

@@ -124,19 +124,21 @@ class NeuronHealthOperator(ClusterSensor):
         )
 
     def expected(self) -> dict[str, Any]:
+        """Fields of `Expected`, as JSON. Raises Refused for an instance type that is not known."""
         from trainyard.neuron.health import Expected
         from trainyard.neuron.instances import instance
 
         memory = instance(self.instance_type).hbm_gb_per_chip * 10**9 if self.instance_type else 0
-        return asdict(
+        fields = asdict(
             Expected(
                 devices=int(self.chips),
                 least_free_memory=self.least_free_memory,
                 device_memory_bytes=memory,
-                utilization=self.utilization,
                 runtime=self.runtime,
             )
         )
+        # A list, as JSON gives it back.
+        return {**fields, "utilization": list(self.utilization) if self.utilization else None}
 
     def look(self) -> Look:
         from trainyard.neuron.window import Window

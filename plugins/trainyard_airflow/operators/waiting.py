@@ -55,6 +55,7 @@ class ClusterSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
         self.kubernetes_conn_id, self.deferrable = kubernetes_conn_id, deferrable
+        self._said = ""
 
     def look(self) -> Look:
         """One look, from the task itself."""
@@ -75,7 +76,9 @@ class ClusterSensor(BaseSensorOperator):
         except TransientError as error:
             self.log.warning("%s", error)
             return PokeReturnValue(False)
-        self.log.info("%s", seen.note)
+        if seen.note != self._said:
+            self.log.info("%s", seen.note)
+            self._said = seen.note
         return PokeReturnValue(seen.done, self.answer(seen.note, seen.data) if seen.done else None)
 
     def execute(self, context: AirflowContext) -> Any:
