@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from trainyard.doctor.findings import Finding, Part
 from trainyard.errors import Forbidden
 from trainyard.kube.cluster import Cluster
+from trainyard.kube.pods import JOBS_PRIORITY, SERVING_PRIORITY
 from trainyard.settings import Settings
 from trainyard.spec import Spec
 
 APPLY = "kubectl apply --server-side -k deploy/cluster/overlays/eks"
-SERVING_PRIORITY, JOBS_PRIORITY = "trainyard-serving", "trainyard-jobs"
 JOB_ACCOUNTS, SERVER_ACCOUNTS = (
     ("trainyard-fetch", "trainyard-compile", "trainyard-loadtest"),
     ("trainyard-serve",),
