@@ -13,13 +13,13 @@ from trainyard.errors import Problem, Refused, TrainyardError
 from trainyard.neuron.asking import ask_of
 from trainyard.neuron.engines import Engine, engine, engines
 from trainyard.neuron.estimates import Estimate, estimate
+from trainyard.neuron.host_rules import gibibytes
 from trainyard.neuron.instances import Instance, instance
 from trainyard.neuron.models import ModelFacts
 from trainyard.neuron.prices import Price, Prices
 from trainyard.neuron.proposals import Choice, Proposal, propose
 from trainyard.neuron.rule import Ask, Preflight
 from trainyard.neuron.rules import preflight
-from trainyard.neuron.size_rules import gibibytes
 from trainyard.settings import Settings
 from trainyard.spec import Spec, bytes_of, merge, parse_spec
 from trainyard_cli.plan_question import (

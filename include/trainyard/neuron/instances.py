@@ -4,9 +4,10 @@
 chips hold 7 % more); a preflight takes the smaller.
 TP counts *logical* cores: on trn2 two physical cores make one by default (LNC=2).
 
-Source: the EC2 product pages and user guide, karpenter-provider-aws 1.14's tables of instance types, and the
-Neuron SDK 2.32 documentation (device memory, LNC). `auto_mode` is the EKS guide's word for trn1 and inf2, and
-awslabs/ai-on-eks's for trn2.
+Source: the EC2 product pages and user guide, karpenter-provider-aws's tables of instance types (allocatable
+memory, pods, network), and the Neuron SDK 2.32 documentation (device memory, LNC). Of trn2.3xlarge, the disk
+and the number of pods are not published there: they are taken to be small. `auto_mode` is the EKS guide's
+word for trn1 and inf2, and awslabs/ai-on-eks's for trn2.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from trainyard.errors import Problem, Refused
 # What neuronx-cc compiles for: Inferentia2 and Trainium1 have the same core.
 Target = Literal["trn1", "trn2"]
 
-# Karpenter keeps this part of EC2's memory for the hypervisor (VM_MEMORY_OVERHEAD_PERCENT), and the kubelet
-# and the DaemonSets need some of the rest.
+# Karpenter keeps a part of EC2's memory for the hypervisor (VM_MEMORY_OVERHEAD_PERCENT), the node as much for
+# each pod that it could have, and its DaemonSets (CNI, device plugin, monitor) need some of the rest.
+_MIB = 2**20
 _KEPT_BY_VM = 0.075
-_KEPT_BY_NODE = 2**30
+_KEPT_BY_NODE, _KEPT_BY_POD, _KEPT_BY_DAEMONS = 355 * _MIB, 11 * _MIB, 512 * _MIB
 _KEPT_CPUS = 1
 
 
@@ -41,6 +43,7 @@ class Instance:
     nvme_count: int
     nvme_gb: int  # each
     network: str  # as AWS prints it; "up to" is a burst
+    pods: int  # that a node takes at most: its network interfaces have so many addresses
     efa: int  # EFA interfaces, 0: none
     auto_mode: bool  # EKS Auto Mode brings such nodes
     spot: bool  # sold as spot in some region
@@ -59,9 +62,15 @@ class Instance:
         return self.chips * self.physical_cores_per_chip
 
     @property
+    def allocatable_memory_bytes(self) -> int:
+        """What Karpenter and the kubelet say that pods can have."""
+        kept = _KEPT_BY_NODE + self.pods * _KEPT_BY_POD
+        return int(self.memory_gib * 2**30 * (1 - _KEPT_BY_VM)) - kept
+
+    @property
     def usable_memory_bytes(self) -> int:
-        """What pods can have of the host's memory."""
-        return max(0, int(self.memory_gib * 2**30 * (1 - _KEPT_BY_VM)) - _KEPT_BY_NODE)
+        """What pods of ours can have of the host's memory."""
+        return self.allocatable_memory_bytes - _KEPT_BY_DAEMONS
 
     @property
     def usable_cpus(self) -> int:
@@ -92,46 +101,61 @@ _INF2, _TRN1, _TRN2 = (
 _BLOCKS = "Capacity Blocks for ML, or a capacity reservation"
 
 
-def _inf2(size: str, chips: int, vcpus: int, memory: int, network: str) -> Instance:
+def _inf2(size: str, chips: int, vcpus: int, memory: int, network: str, pods: int) -> Instance:
     return Instance(
-        f"inf2.{size}", "inf2", "inferentia2", "trn1", chips, 2, (1,), 32, vcpus, memory, 0, 0, network, 0,
-        True, True, "Savings Plans, capacity reservations",
+        f"inf2.{size}", "inf2", "inferentia2", "trn1", chips, 2, (1,), 32, vcpus, memory, 0, 0, network, pods,
+        0, True, True, "Savings Plans, capacity reservations",
     )  # fmt: skip
 
 
 def _trn1(
-    name: str, chips: int, vcpus: int, memory: int, nvme: tuple[int, int], network: str, efa: int
+    name: str,
+    chips: int,
+    vcpus: int,
+    memory: int,
+    nvme: tuple[int, int],
+    network: str,
+    pods: int,
+    efa: int,
 ) -> Instance:
     return Instance(
         name, name.partition(".")[0], "trainium1", "trn1", chips, 2, (1,), 32, vcpus, memory, *nvme, network,
-        efa, True, True, f"{_BLOCKS} (32xlarge)" if chips > 1 else "Savings Plans, capacity reservations",
+        pods, efa, True, True, _BLOCKS if chips > 1 else "Savings Plans, capacity reservations",
     )  # fmt: skip
 
 
 def _trn2(
-    name: str, chips: int, vcpus: int, memory: int, nvme: tuple[int, int], network: str, efa: int, spot: bool
+    name: str,
+    chips: int,
+    vcpus: int,
+    memory: int,
+    nvme: tuple[int, int],
+    network: str,
+    pods: int,
+    efa: int,
+    spot: bool,
 ) -> Instance:
     return Instance(
         name, name.partition(".")[0], "trainium2", "trn2", chips, 8, (2, 1), 96, vcpus, memory, *nvme,
-        network, efa, False, spot, _BLOCKS,
+        network, pods, efa, False, spot, _BLOCKS,
     )  # fmt: skip
 
 
 INSTANCES: dict[str, Instance] = {
     row.name: row
     for row in (
-        _inf2("xlarge", 1, 4, 16, "Up to 15 Gbps"),
-        _inf2("8xlarge", 1, 32, 128, "Up to 25 Gbps"),
-        _inf2("24xlarge", 6, 96, 384, "50 Gbps"),
-        _inf2("48xlarge", 12, 192, 768, "100 Gbps"),
-        _trn1("trn1.2xlarge", 1, 8, 32, (1, 474), "Up to 12.5 Gbps", 0),
-        _trn1("trn1.32xlarge", 16, 128, 512, (4, 1900), "800 Gbps", 8),
-        _trn1("trn1n.32xlarge", 16, 128, 512, (4, 1900), "1600 Gbps", 16),
-        _trn2("trn2.3xlarge", 1, 12, 128, (1, 470), "200 Gbps", 1, True),
-        _trn2("trn2.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 16, True),
+        _inf2("xlarge", 1, 4, 16, "Up to 15 Gbps", 58),
+        _inf2("8xlarge", 1, 32, 128, "Up to 25 Gbps", 234),
+        _inf2("24xlarge", 6, 96, 384, "50 Gbps", 737),
+        _inf2("48xlarge", 12, 192, 768, "100 Gbps", 737),
+        _trn1("trn1.2xlarge", 1, 8, 32, (1, 474), "Up to 12.5 Gbps", 58, 0),
+        _trn1("trn1.32xlarge", 16, 128, 512, (4, 1900), "800 Gbps", 247, 8),
+        _trn1("trn1n.32xlarge", 16, 128, 512, (4, 1900), "1600 Gbps", 247, 16),
+        _trn2("trn2.3xlarge", 1, 12, 128, (1, 470), "200 Gbps", 100, 1, True),
+        _trn2("trn2.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 100, 16, True),
         # One host of an UltraServer: four of them, joined by NeuronLink, are 64 chips with 6 TB. A pod runs
         # on one host.
-        _trn2("trn2u.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 16, False),
+        _trn2("trn2u.48xlarge", 16, 192, 2048, (4, 1920), "3200 Gbps", 100, 16, False),
     )
 }
 ULTRASERVER_HOSTS = 4

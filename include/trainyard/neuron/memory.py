@@ -54,12 +54,29 @@ def memory_of(
     return Memory(
         hbm=hbm,
         weights=-(-total // tp) + copies,
-        kv_cache=facts.kv_bytes_per_token_on(tp) * batch * sequence,
+        kv_cache=_kv_bytes_per_token(facts, tp) * batch * sequence,
         overhead=int(hbm * OVERHEAD),
         kv_bytes_per_token=facts.kv_bytes_per_token,
         weights_total=total,
         copies=copies,
     )
+
+
+def kv_heads_on(facts: ModelFacts, tp: int) -> int:
+    """KV heads on one of `tp` cores, copies included.
+
+    Where neither number divides the other, NxD's attention gives each query head a KV head of its own (its
+    CONVERT_TO_MHA), and others would have to do something like it.
+    """
+    if facts.kv_heads % tp == 0 or tp % facts.kv_heads == 0:
+        return -(-facts.kv_heads // tp)
+    return -(-max(facts.heads, facts.kv_heads) // tp)
+
+
+def _kv_bytes_per_token(facts: ModelFacts, tp: int) -> int:
+    if facts.latent:
+        return facts.kv_bytes_per_token_on(tp)
+    return facts.kv_bytes_per_token // facts.kv_heads * kv_heads_on(facts, tp)
 
 
 def _copies(facts: ModelFacts, tp: int) -> int:
@@ -70,7 +87,7 @@ def _copies(facts: ModelFacts, tp: int) -> int:
     """
     query = -(-facts.heads // tp) * tp - facts.heads
     # Latent attention has no KV heads of its own: its small down-projection is copied, as norms are.
-    keys = 0 if facts.latent else max(tp, facts.kv_heads) - facts.kv_heads
+    keys = 0 if facts.latent else kv_heads_on(facts, tp) * tp - facts.kv_heads
     # A query head has a part in the input and in the output projection, a KV head in those of K and V.
     return facts.layers * 2 * 2 * facts.hidden * facts.head_dim * (query + keys) // tp
 

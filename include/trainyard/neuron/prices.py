@@ -1,10 +1,10 @@
 """What an hour of an instance costs: a dated table, which a file of one's own can replace.
 
 Prices move and differ by region and by contract: a plan names the table that it used. Source: on-demand of
-inf2, trn1 and trn1n in us-east-1 from AWS's price list of 2026-01-19, as karpenter-provider-aws 1.14 carries
-it; trn2 has no on-demand price there: EC2 sells it as Capacity Blocks for ML, and these are their list prices
-of May 2026 as public reports give them (us-east-2; trn2.3xlarge in the regions that have it). A host of a
-trn2u UltraServer is reckoned like a trn2.48xlarge; nobody publishes its price.
+inf2, trn1 and trn1n in us-east-1 from AWS's price list of 2026-07-20, as karpenter-provider-aws carries it.
+trn2 has no on-demand price there: EC2 sells it as Capacity Blocks for ML, and these are their list prices of
+May 2026 as public reports give them (us-east-2; trn2.3xlarge in a region that has it). A host of a trn2u
+UltraServer is reckoned like a trn2.48xlarge: nobody publishes its price.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _block(dollars: float, region: str = "us-east-2", checked: bool = True) -> P
 
 
 TABLE = Prices(
-    date="2026-05-21",
-    source="AWS list prices, us-east-1 and us-east-2 (trn1 and inf2 of 2026-01-19)",
+    date="2026-07-20",
+    source="AWS list prices, us-east-1 and us-east-2 (trn2: Capacity Blocks, 2026-05-21)",
     rows={
         "inf2.xlarge": Price(0.7582),
         "inf2.8xlarge": Price(1.96786),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainyard.neuron import quantization, size_rules, support_rules
+from trainyard.neuron import host_rules, quantization, size_rules, support_rules
 from trainyard.neuron.engines.base import Build, Engine, Host
 from trainyard.neuron.instances import Instance, chips_for
 from trainyard.neuron.memory import memory_of
@@ -26,9 +26,9 @@ _CHECKS: tuple[Callable[[Question], Rule | None], ...] = (
     size_rules.batch,
     size_rules.sequence,
     size_rules.fit,
-    size_rules.compile_memory,
-    size_rules.serve_memory,
-    size_rules.cpus,
+    host_rules.compile_memory,
+    host_rules.serve_memory,
+    host_rules.cpus,
 )
 
 

@@ -1,11 +1,12 @@
-"""Rules of size: cores, heads, chips, shapes, device memory and host memory."""
+"""Rules of size on the device: cores, heads, chips, shapes and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from trainyard.neuron.instances import INSTANCES, Instance, chips_for
-from trainyard.neuron.memory import memory_of, size
+from trainyard.neuron.memory import kv_heads_on, memory_of, size
+from trainyard.neuron.models import ModelFacts
 from trainyard.neuron.rule import Question, Rule, failed, passed
 
 _TP = "hardware.tensor_parallel"
@@ -28,27 +29,34 @@ def cores(question: Question) -> Rule:
 
 
 def heads(question: Question) -> Rule:
-    facts, tp = question.facts, max(1, question.ask.tensor_parallel)
+    facts, tp, pads = question.facts, max(1, question.ask.tensor_parallel), pads_heads(question)
+    if not (pads or _divides(facts, tp)):
+        kv = "" if facts.heads % tp else f" together with its {facts.kv_heads} KV heads"
+        allowed = question.engine.tensor_parallels(question.kind.cores(question.lnc))
+        return failed(
+            "heads",
+            _TP,
+            tp,
+            f"the model's {facts.heads} attention heads cannot be divided by {tp}{kv}",
+            f"Choose one of {_list(value for value in allowed if _divides(facts, value))}.",
+        )
     if facts.heads % tp == 0:
         return passed(
             "heads", f"{facts.heads} attention heads are {facts.heads // tp} a core{_copies(question)}"
         )
-    if pads_heads(question):
-        padded = -(-facts.heads // tp) * tp
-        return passed(
-            "heads",
-            f"{facts.heads} attention heads cannot be divided by {tp}: {question.engine.name} pads them to "
-            f"{padded}, so {(padded - facts.heads) * 100 // padded} % of the attention computes "
-            f"nothing{_copies(question)}",
-        )
-    allowed = question.engine.tensor_parallels(question.kind.cores(question.lnc))
-    return failed(
+    padded = -(-facts.heads // tp) * tp
+    return passed(
         "heads",
-        _TP,
-        tp,
-        f"the model's {facts.heads} attention heads cannot be divided by {tp}",
-        f"Choose one of {_list(value for value in allowed if facts.heads % value == 0)}.",
+        f"{facts.heads} attention heads cannot be divided by {tp}: {question.engine.name} pads them to "
+        f"{padded}, so {(padded - facts.heads) * 100 // padded} % of the attention computes "
+        f"nothing{_copies(question)}",
     )
+
+
+def _divides(facts: ModelFacts, tp: int) -> bool:
+    """Do the heads come out even, and the KV heads with them (latent attention has none)?"""
+    even = facts.latent or facts.kv_heads % tp == 0 or tp % facts.kv_heads == 0
+    return facts.heads % tp == 0 and bool(even)
 
 
 def pads_heads(question: Question) -> bool:
@@ -57,9 +65,11 @@ def pads_heads(question: Question) -> bool:
 
 
 def _copies(question: Question) -> str:
-    facts, tp = question.facts, question.ask.tensor_parallel
+    facts, tp = question.facts, max(1, question.ask.tensor_parallel)
     if facts.latent:
         return "; the latent cache is copied to each core"
+    if facts.kv_heads % tp and tp % facts.kv_heads:
+        return f"; {facts.kv_heads} KV heads become {kv_heads_on(facts, tp)} a core, one for each query head"
     if facts.kv_heads < tp:
         return f"; {facts.kv_heads} KV heads are copied to {tp} cores"
     return ""
@@ -138,7 +148,7 @@ def _way_out(question: Question) -> str:
         if value > tp:
             return f"TP {value} fits on {question.kind.name}."
     shapes = f"batch {question.ask.batch_size} and sequence {question.ask.sequence_length}"
-    for kind in _others(question):
+    for kind in others(question):
         if kind.hbm_gb > question.kind.hbm_gb:
             for value in _fitting(question, kind):
                 return f"No TP of {question.kind.name} holds it at {shapes}: {kind.name} does, at TP {value}."
@@ -148,7 +158,7 @@ def _way_out(question: Question) -> str:
     )
 
 
-def _others(question: Question) -> list[Instance]:
+def others(question: Question) -> list[Instance]:
     """Instance types of the engine, those of the same family first, then those with the same cores."""
     return sorted(
         (kind for kind in INSTANCES.values() if kind.family in question.engine.families),
@@ -163,94 +173,12 @@ def _fitting(question: Question, kind: Instance) -> list[int]:
     return [
         value
         for value in engine.tensor_parallels(kind.cores(lnc))
-        if (pads_heads(question) or facts.heads % value == 0)
+        if (pads_heads(question) or _divides(facts, value))
         and chips_for(value, kind, lnc) <= kind.chips
         and memory_of(
             facts, kind, lnc, value, ask.batch_size, ask.sequence_length, question.loaded_bytes
         ).free >= 0
     ]  # fmt: skip
-
-
-def compile_memory(question: Question) -> Rule:
-    return _host_memory(
-        question,
-        "compile.memory",
-        question.host.compiling,
-        question.ask.compile_memory_bytes,
-        "the compile pod",
-    )
-
-
-def serve_memory(question: Question) -> Rule:
-    return _host_memory(
-        question, "serving.memory", question.host.serving, question.ask.serve_memory_bytes, "a server"
-    )
-
-
-def _host_memory(question: Question, field: str, needs: int, asked: int | None, who: str) -> Rule:
-    """Has the node what sharding needs, is the pod's limit enough for it, and has the node that much?"""
-    name, kind = field.replace(".", "_"), question.kind
-    have, wants = kind.usable_memory_bytes, needs if asked is None else asked
-    reason = f"{who} holds no weights in host memory"
-    if needs:
-        reason = f"{who} holds the weights in host memory {_times(needs, question)} ({size(needs)})"
-    node = f"{have >> 30}Gi of its {kind.memory_gib}Gi for pods"
-    if needs > have:
-        return failed(
-            name, field, size(wants), f"{reason}, and {kind.name} has {node}", _more_memory(question, needs)
-        )
-    if wants < needs:
-        return failed(
-            name,
-            field,
-            size(wants),
-            f"{who} holds the weights ({size(question.read_bytes)}) {_times(needs, question)} in host memory",
-            f"Ask for at least {gibibytes(needs)}Gi ({kind.name} has {node}).",
-        )
-    if wants > have:
-        return failed(name, field, size(wants), f"{kind.name} has {node}", f"Ask for at most {have >> 30}Gi.")
-    ask = f"{gibibytes(wants)}Gi asked" if asked is not None else f"ask for {gibibytes(needs)}Gi"
-    words = f"{reason}; {ask} of {have >> 30}Gi that {kind.name} has for pods"
-    share = kind.chips // question.chips
-    if have // max(1, wants) < share:
-        words += f". Its chips are enough for {share} such pods, its memory for {have // max(1, wants)}"
-    return passed(name, words)
-
-
-def _times(needs: int, question: Question) -> str:
-    """How often the weights are held, in a word."""
-    times = round(needs / question.read_bytes, 1) if question.read_bytes else 0.0
-    return {1.0: "once", 2.0: "twice"}.get(times, f"{times:g} times")
-
-
-def _more_memory(question: Question, needs: int) -> str:
-    for kind in _others(question):
-        if kind.usable_memory_bytes >= needs:
-            return f"Use an instance type with more memory, such as {kind.name} ({kind.memory_gib}Gi)."
-    return "No instance type has so much: this model cannot be sharded on one host."
-
-
-def cpus(question: Question) -> Rule:
-    kind, ask = question.kind, question.ask
-    field, asked = max(
-        ("compile.cpu", ask.compile_cpus), ("serving.cpu", ask.serve_cpus), key=lambda item: item[1]
-    )
-    if asked <= kind.usable_cpus:
-        return passed(
-            "cpus", f"{asked or 'no'} CPUs asked of {kind.usable_cpus} that {kind.name} has for pods"
-        )
-    return failed(
-        "cpus",
-        field,
-        asked,
-        f"{kind.name} has {kind.vcpus} vCPUs, of which the node itself needs {kind.vcpus - kind.usable_cpus}",
-        f"Ask for at most {kind.usable_cpus}, or use a larger instance type.",
-    )
-
-
-def gibibytes(count: int) -> int:
-    """Whole GiB that hold so many bytes: how a spec asks for memory."""
-    return -(-count // 2**30)
 
 
 def _list(values: Iterable[int]) -> str:

@@ -118,6 +118,24 @@ def test_inferentia_and_the_first_trainium_compile_for_the_same_core() -> None:
     }
 
 
+# karpenter-provider-aws's documentation, "Resources": memory in Mi that pods can have.
+@pytest.mark.parametrize(
+    ("name", "allocatable"),
+    [
+        ("inf2.xlarge", 14162),
+        ("inf2.8xlarge", 118312),
+        ("inf2.24xlarge", 355262),
+        ("inf2.48xlarge", 718987),
+        ("trn1.2xlarge", 29317),
+        ("trn1.32xlarge", 481894),
+        ("trn1n.32xlarge", 481894),
+        ("trn2.48xlarge", 1938410),
+    ],
+)
+def test_a_node_has_the_memory_for_pods_that_karpenter_says(name: str, allocatable: int) -> None:
+    assert instance(name).allocatable_memory_bytes >> 20 == allocatable
+
+
 def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refused, match=r"p5\.48xlarge.*trn2\.48xlarge"):
         instance("p5.48xlarge")

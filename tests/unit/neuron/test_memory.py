@@ -41,6 +41,13 @@ def test_heads_that_are_dealt_out_evenly_cost_nothing_more() -> None:
     assert memory_of(FACTS, TRN2, 2, 8, 8, 4096).copies == 0
 
 
+def test_kv_heads_that_deal_out_in_no_way_become_one_for_each_query_head() -> None:
+    # 8 KV heads on 12 cores: 32 query heads are 3 a core, and each has its own K and V.
+    found = memory_of(FACTS, TRN2, 2, 12, 8, 4096)
+    assert found.kv_cache == 2 * 32 * 3 * 128 * 2 * 8 * 4096
+    assert found.copies == 32 * ((36 - 32) + (36 - 8)) * 2 * 4096 * 128 * 2 // 12
+
+
 def test_a_latent_cache_lies_whole_on_every_core() -> None:
     deepseek = facts_of("deepseek-ai/DeepSeek-V3")
     one, many = (memory_of(deepseek, TRN2, 2, tp, 1, 4096) for tp in (1, 64))

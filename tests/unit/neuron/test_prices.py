@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainyard.errors import Refused
@@ -77,6 +77,7 @@ _ANYTHING = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(_ANYTHING)
 def test_nothing_but_a_refusal_comes_of_what_is_no_table(document: Any) -> None:
     try:

@@ -123,6 +123,17 @@ def test_heads_that_the_engine_pads_may_be_any_number_and_the_waste_is_said() ->
     assert "8 KV heads are copied to 16 cores" in rule.words
 
 
+def test_kv_heads_that_do_not_come_out_even_are_refused_or_copied() -> None:
+    odd = facts(heads=48, kv_heads=6)
+    problem = broken("heads", judged(odd, tensor_parallel=4))
+    assert (
+        problem.rule == "the model's 48 attention heads cannot be divided by 4 together with its 6 KV heads"
+    )
+    assert problem.remedy == "Choose one of 1, 2."
+    rule = rule_of(judged(odd, plain(pads_heads=True), tensor_parallel=4), "heads")
+    assert "6 KV heads become 12 a core, one for each query head" in rule.words
+
+
 def test_part_of_a_node_in_another_number_of_chips_than_a_power_of_two() -> None:
     odd = plain(degrees=(1, 2, 4, 8, 12, 64))
     problem = broken("chips", judged(facts(heads=48, kv_heads=12), odd, tensor_parallel=12))
@@ -195,8 +206,8 @@ def test_a_server_reads_the_weights_through_host_memory() -> None:
 def test_a_pod_cannot_have_more_host_memory_than_the_node_has_for_pods() -> None:
     problem = broken("serving_memory", judged(kind=instance("trn2.3xlarge"), tensor_parallel=4,
                                               serve_memory_bytes=120 * GIB))  # fmt: skip
-    assert "117Gi of its 128Gi for pods" in problem.rule
-    assert problem.remedy == "Ask for at most 117Gi."
+    assert "116Gi of its 128Gi for pods" in problem.rule
+    assert problem.remedy == "Ask for at most 116Gi."
 
 
 def test_a_model_that_the_host_cannot_shard_is_sent_to_one_that_can() -> None:
