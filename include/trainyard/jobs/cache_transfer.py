@@ -67,7 +67,7 @@ def bring(cache: CompileCache, folder: Path, compiler: str, report: CacheReport)
         new = sum(why == "new" for why in came)
         report.brought += new
         if new:
-            log.info("compile cache: %d entries came from S3", new)
+            log.info("compile cache: %d entries of %s came from S3", new, cache.key)
         faults = {entry.module: entry.fault for entry in wanted if entry.fault}
         faults |= {e.module: why for e, why in zip(good, came, strict=True) if why not in ("new", "there")}
         if faults:

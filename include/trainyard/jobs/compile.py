@@ -71,7 +71,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     objects.delete(staged_result(prefix))
 
     def stop_if_published() -> None:
-        if bundle is not None and objects.head_or_none(bundle) is not None:
+        if bundle is not None and _is_there(objects, bundle):
             raise Published
 
     try:
@@ -104,6 +104,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "log_key": log_key,
         "compile": told,
     }
+
+
+def _is_there(objects: Objects, bundle: str) -> bool:
+    """A store that does not say costs a compile that was not needed, no more."""
+    try:
+        return objects.head_or_none(bundle) is not None
+    except TrainyardError as error:
+        log.warning("cannot see whether %s is published: %s", bundle, error)
+        return False
 
 
 class _Details:

@@ -212,11 +212,12 @@ def test_a_store_that_refuses_the_cache_does_not_stop_a_compile(
 ) -> None:
     with faulty_s3(s3_server.endpoint) as faulty:
         faulty.rules = [
-            Rule("status", method, "compile-cache/", 99, 403) for method in ("GET", "HEAD", "PUT", "DELETE")
+            Rule("status", method, "compile-cache/|bundles/", 99, 403)
+            for method in ("GET", "HEAD", "PUT", "DELETE")
         ]
         refusing = Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=1), bucket)
         monkeypatch.setattr(compile_job, "open_store", lambda _: refusing)
-        assert counts(compile_job.run(make("one"))) == (2, 0, 0, 0)
+        assert counts(compile_job.run(make("one", bundle="bundles/f1/manifest.json"))) == (2, 0, 0, 0)
         assert any("compile-cache/" in line for line in faulty.seen)
 
 
