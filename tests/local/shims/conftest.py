@@ -66,6 +66,30 @@ def run(tmp_path: Path) -> Run:
     return _run
 
 
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Run a command's `main` in this process, in the environment that `run` gives it: for refusals."""
+
+    def _call(main: Callable[[list[str]], int], *arguments: str | Path, **settings: Any) -> Any:
+        for name in set(os.environ):
+            monkeypatch.delenv(name)
+        for name, value in environment(tmp_path, **settings).items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        given = [str(argument) for argument in arguments]
+        try:
+            code = main(given)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(given, code, said.out, said.err)
+
+    return _call
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("model") / "tiny", seed=1)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from local.shims.native.buckets import Buckets, powers
+from local.shims.server.vllm import main
 
 from .clients import chat, get, metric, post
-from .conftest import NO_WAIT, TRN2, Run, Served, start
+from .conftest import NO_WAIT, TRN2, Call, Run, Served, start
 
 IMAGE = (
     "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.24.0.1.1.0-neuronx-py313-sdk2.32.0-ubuntu24.04"
@@ -143,10 +144,10 @@ def test_a_full_cache_is_served_from_and_nothing_is_compiled(
     ],
 )
 def test_another_shape_is_a_miss_that_ends_the_server(
-    checkpoint: Path, cache: Path, run: Run, change: list[str]
+    checkpoint: Path, cache: Path, call: Call, change: list[str]
 ) -> None:
     settings = {"LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(cache), **CLOSED}
-    refused = run(*vllm(checkpoint, *change), silicon=TRN2, **settings)
+    refused = call(main, *vllm(checkpoint, *change)[1:], silicon=TRN2, **settings)
     assert refused.returncode == 1
     assert re.search(
         r"VLLM_NEURON_DISABLE_WARMUP_COMPILE: local compile cache miss for key [0-9a-f]{32}\. "
@@ -183,14 +184,16 @@ def test_an_entry_without_its_end_mark_is_compiled_again(
 
 
 def test_an_entry_under_another_name_is_refused(
-    checkpoint: Path, cache: Path, tmp_path: Path, run: Run
+    checkpoint: Path, cache: Path, tmp_path: Path, call: Call
 ) -> None:
     shutil.copytree(cache, tmp_path / "cache")
     entry = entries(tmp_path / "cache")[0]
     metadata = json.loads((entry / ".artifact_metadata_v0.json").read_text())
     (entry / ".artifact_metadata_v0.json").write_text(json.dumps(metadata | {"cache_key": "0" * 32}))
     settings = {"LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(tmp_path / "cache"), **CLOSED}
-    assert "Cache key mismatch: expected" in run(*vllm(checkpoint), silicon=TRN2, **settings).stderr
+    assert (
+        "Cache key mismatch: expected" in call(main, *vllm(checkpoint)[1:], silicon=TRN2, **settings).stderr
+    )
 
 
 def test_a_failed_compilation_ends_the_server_and_poisons_nothing(
@@ -225,26 +228,26 @@ def test_a_remote_cache_is_copied_from_before_anything_is_compiled(
     ],
 )
 def test_buckets_have_to_end_at_the_limits_of_the_flags(
-    checkpoint: Path, run: Run, buckets: dict[str, Any], said: str
+    checkpoint: Path, call: Call, buckets: dict[str, Any], said: str
 ) -> None:
-    refused = run(*vllm(checkpoint, buckets=buckets), LOCAL_IMAGE=IMAGE, **COMPILING)
+    refused = call(main, *vllm(checkpoint, buckets=buckets)[1:], LOCAL_IMAGE=IMAGE, **COMPILING)
     assert (refused.returncode, said in refused.stderr) == (1, True)
 
 
-def test_more_batched_tokens_than_the_model_holds_are_clamped(checkpoint: Path, run: Run) -> None:
+def test_more_batched_tokens_than_the_model_holds_are_clamped(checkpoint: Path, call: Call) -> None:
     command = vllm(
         checkpoint, "--max-num-batched-tokens", "4096", buckets={"num_batched_tokens_buckets": [4096]}
     )
-    refused = run(*command, LOCAL_IMAGE=IMAGE, **COMPILING)
+    refused = call(main, *command[1:], LOCAL_IMAGE=IMAGE, **COMPILING)
     assert "must equal max_num_batched_tokens (1024), got 4096" in refused.stderr
 
 
-def test_native_is_for_trn2_and_later(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+def test_native_is_for_trn2_and_later(checkpoint: Path, tmp_path: Path, call: Call) -> None:
     settings = {"LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(tmp_path)}
-    refused = run(*vllm(checkpoint), silicon=INF2, **settings)
+    refused = call(main, *vllm(checkpoint)[1:], silicon=INF2, **settings)
     assert refused.returncode == 1
     assert "supports trn2, trn3" in refused.stderr
-    assert "Failed to infer device type" in run(*vllm(checkpoint), **settings).stderr
+    assert "Failed to infer device type" in call(main, *vllm(checkpoint)[1:], **settings).stderr
 
 
 def test_a_step_takes_the_smallest_bucket_that_holds_it() -> None:

@@ -14,10 +14,12 @@ import pytest
 
 from local.checkpoints.tensorfile import read_entries
 from local.checkpoints.weights import bf16_bytes
+from local.shims.nxdi.demo import main
 from local.shims.nxdi.quantizing import bf16_floats, e4m3_values, quantize
+from local.shims.server import vllm
 
 from .clients import chat, post
-from .conftest import NO_WAIT, TRN2, Run, Served, environment, start
+from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, start
 
 IMAGE = "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.16.0-neuronx-py312-sdk2.31.1-ubuntu24.04"
 SETTINGS = {"NEURON_PLATFORM_TARGET_OVERRIDE": "trn2", "LOCAL_IMAGE": IMAGE}
@@ -26,6 +28,9 @@ LOADED = "Successfully loaded pre-compiled model artifacts from"
 RECOMPILING = "Unable to find precompiled artifacts from {}. Recompiling..."
 Command = list[str | Path]
 Serve = Callable[..., Served]
+
+
+ONE_BUCKET = ("--context-encoding-buckets", "1024", "--token-generation-buckets", "1024")
 
 
 def demo(model: Path, output: Path, *flags: str | Path, model_type: str = "llama") -> Command:
@@ -40,7 +45,7 @@ def demo(model: Path, output: Path, *flags: str | Path, model_type: str = "llama
 
 def compile_into(folder: Path, model: Path, *flags: str) -> Path:
     settings = environment(folder, faults=NO_WAIT, **SETTINGS)
-    command = [str(part) for part in demo(model, folder / "compiled", *flags)]
+    command = [str(part) for part in demo(model, folder / "compiled", *ONE_BUCKET, *flags)]
     subprocess.run(command, env=settings, check=True, capture_output=True, timeout=60)
     return folder / "compiled"
 
@@ -143,7 +148,7 @@ def test_every_bucket_is_a_graph_and_weights_are_part_of_none(
     ],
 )
 def test_a_wrong_command_line_is_refused_as_the_real_one_words_it(
-    checkpoint: Path, tmp_path: Path, run: Run, change: dict[str, str | None], code: int, said: str
+    checkpoint: Path, tmp_path: Path, call: Call, change: dict[str, str | None], code: int, said: str
 ) -> None:
     command = demo(checkpoint, tmp_path / "compiled")
     for name, value in change.items():
@@ -153,14 +158,14 @@ def test_a_wrong_command_line_is_refused_as_the_real_one_words_it(
             del command[command.index(name) : command.index(name) + 2]
         else:
             command[command.index(name) + 1] = value
-    refused = run(*command, **SETTINGS)
+    refused = call(main, *command[1:], **SETTINGS)
     assert (refused.returncode, said in refused.stderr) == (code, True)
 
 
 def test_a_host_without_devices_has_to_say_for_what_it_compiles(
-    checkpoint: Path, tmp_path: Path, run: Run
+    checkpoint: Path, tmp_path: Path, call: Call
 ) -> None:
-    refused = run(*demo(checkpoint, tmp_path / "compiled"))
+    refused = call(main, *demo(checkpoint, tmp_path / "compiled")[1:])
     assert refused.returncode == 1
     assert "RuntimeError: Unsupported Platform" in refused.stderr
 
@@ -168,7 +173,7 @@ def test_a_host_without_devices_has_to_say_for_what_it_compiles(
 def test_a_failed_compilation_leaves_its_configuration_and_poisons_the_cache(
     checkpoint: Path, tmp_path: Path, run: Run
 ) -> None:
-    command = demo(checkpoint, tmp_path / "compiled")
+    command = demo(checkpoint, tmp_path / "compiled", *ONE_BUCKET)
     failed = run(*command, faults=NO_WAIT | {"compile_exit": 70}, **SETTINGS)
     assert failed.returncode == 1
     assert "returned non-zero exit status 70" in failed.stderr
@@ -183,7 +188,7 @@ def test_the_cache_of_the_flags_wins_over_the_variable(checkpoint: Path, tmp_pat
         "NEURON_CC_FLAGS": f"--cache_dir={tmp_path / 'a'}",
         "NEURON_COMPILE_CACHE_URL": str(tmp_path / "b"),
     }
-    command = demo(checkpoint, tmp_path / "compiled", "--context-encoding-buckets", "1024")
+    command = demo(checkpoint, tmp_path / "compiled", *ONE_BUCKET)
     assert run(*command, faults=NO_WAIT, **places, **SETTINGS).returncode == 0
     assert list((tmp_path / "a").glob("neuronxcc-*/MODULE_*/model.neff"))
     assert not (tmp_path / "b").exists()
@@ -195,8 +200,8 @@ def test_quantized_weights_are_written_and_sharded(
 ) -> None:
     (tmp_path / "quantized").mkdir()
     flags: Command = ["--quantized", "--quantization-dtype", dtype, "--save-sharded-checkpoint"]
-    flags += ["--quantization-type", "per_channel_symmetric", "--context-encoding-buckets", "1024"]
-    flags += ["--token-generation-buckets", "1024", "--quantized-checkpoints-path", tmp_path / "quantized"]
+    flags += ["--quantization-type", "per_channel_symmetric", *ONE_BUCKET]
+    flags += ["--quantized-checkpoints-path", tmp_path / "quantized"]
     done = run(*demo(checkpoint, tmp_path / "compiled", *flags), faults=NO_WAIT, **SETTINGS)
     assert done.returncode == 0, done.stderr
     entries = {
@@ -209,8 +214,8 @@ def test_quantized_weights_are_written_and_sharded(
     assert entries["norm.weight"].dtype == "BF16"
 
 
-def test_quantizing_needs_a_place_for_the_weights(checkpoint: Path, tmp_path: Path, run: Run) -> None:
-    refused = run(*demo(checkpoint, tmp_path / "compiled", "--quantized"), **SETTINGS)
+def test_quantizing_needs_a_place_for_the_weights(checkpoint: Path, tmp_path: Path, call: Call) -> None:
+    refused = call(main, *demo(checkpoint, tmp_path / "compiled", "--quantized")[1:], **SETTINGS)
     assert "AssertionError: quantized_checkpoints_path is required" in refused.stderr
 
 
@@ -276,7 +281,8 @@ def test_what_is_missing_is_silently_compiled_again_into_the_artifacts(
 ) -> None:
     shutil.copytree(sharded, tmp_path / "other")
     damage(tmp_path / "other")
-    served = serving(checkpoint, artifacts=tmp_path / "other")
+    few = '{"override_neuron_config":{"enable_bucketing":false}}'
+    served = serving(checkpoint, "--additional-config", few, artifacts=tmp_path / "other")
     assert answers(served)
     log = served.log()
     assert LOADED not in log
@@ -317,7 +323,7 @@ def test_what_is_damaged_or_does_not_fit_the_chip_ends_the_server(
     sharded: Path,
     checkpoint: Path,
     tmp_path: Path,
-    run: Run,
+    call: Call,
     file: str | None,
     silicon: dict[str, Any] | None,
     said: str,
@@ -326,17 +332,19 @@ def test_what_is_damaged_or_does_not_fit_the_chip_ends_the_server(
     if file is not None:
         (folder / file).write_bytes(b"broken")
     settings = {"NEURON_COMPILED_ARTIFACTS": str(folder), "LOCAL_IMAGE": IMAGE}
-    ended = run(*serve_command(folder), silicon=silicon, **settings)
+    ended = call(vllm.main, *serve_command(folder)[1:], silicon=silicon, **settings)
     assert ended.returncode == 1
     assert said in ended.stderr
     assert "Recompiling" not in ended.stderr
 
 
 def test_without_the_variable_a_local_model_is_always_compiled(
-    checkpoint: Path, tmp_path: Path, run: Run
+    checkpoint: Path, tmp_path: Path, call: Call
 ) -> None:
     shutil.copytree(checkpoint, tmp_path / "model")
     command = [*serve_command(tmp_path / "model")]
-    ended = run(*command, silicon=TRN2, faults=NO_WAIT | {"compile_exit": 70}, LOCAL_IMAGE=IMAGE)
+    ended = call(
+        vllm.main, *command[1:], silicon=TRN2, faults=NO_WAIT | {"compile_exit": 70}, LOCAL_IMAGE=IMAGE
+    )
     assert "neuron-compiled-artifacts" in ended.stderr
     assert "Recompiling..." in ended.stderr

@@ -12,8 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from local.shims.optimum import cli
+from local.shims.tgi.launcher import main
+
 from .clients import chat, get, post, stream
-from .conftest import NO_WAIT, TRN2, Run, Served, environment, export_command, start
+from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, export_command, start
 
 IMAGE = "ghcr.io/huggingface/text-generation-inference:3.3.6-neuron"
 INF2 = {"instance_type": "inf2.xlarge", "devices": [0], "node": "node-2"}
@@ -68,9 +71,9 @@ def test_an_export_is_optimums_with_what_the_older_version_kept(exported: Path) 
     ],
 )
 def test_a_wrong_export_is_refused(
-    checkpoint: Path, tmp_path: Path, run: Run, flags: list[str], code: int, said: str
+    checkpoint: Path, tmp_path: Path, call: Call, flags: list[str], code: int, said: str
 ) -> None:
-    refused = run(*export(checkpoint, tmp_path / "model", *flags), **SETTINGS)
+    refused = call(cli.main, *export(checkpoint, tmp_path / "model", *flags)[1:], **SETTINGS)
     assert (refused.returncode, said in refused.stderr) == (code, True)
 
 
@@ -220,9 +223,9 @@ def test_metrics_begin_with_the_first_request(exported: Path, tmp_path: Path) ->
     ],
 )
 def test_flags_that_do_not_fit_the_export_end_the_launcher(
-    exported: Path, run: Run, flags: list[str], said: str
+    exported: Path, call: Call, flags: list[str], said: str
 ) -> None:
-    refused = run(*launcher(exported, *flags), silicon=INF2, LOCAL_IMAGE=IMAGE)
+    refused = call(main, *launcher(exported, *flags)[1:], silicon=INF2, LOCAL_IMAGE=IMAGE)
     assert refused.returncode in (1, 2)
     assert said in refused.stderr + refused.stdout
 
@@ -235,11 +238,11 @@ def test_an_export_of_another_version_is_taken_for_none(checkpoint: Path, tmp_pa
     assert "Error: DownloadError" in refused.stderr
 
 
-def test_it_runs_on_no_other_chip_and_not_without_one(exported: Path, run: Run) -> None:
-    refused = run(*launcher(exported, *SHAPES), silicon=TRN2, LOCAL_IMAGE=IMAGE)
+def test_it_runs_on_no_other_chip_and_not_without_one(exported: Path, call: Call) -> None:
+    refused = call(main, *launcher(exported, *SHAPES)[1:], silicon=TRN2, LOCAL_IMAGE=IMAGE)
     assert "the NEFF was compiled for trn1, the device is trn2" in refused.stdout
     assert (refused.returncode, "Error: ShardCannotStart" in refused.stderr) == (1, True)
-    bare = run(*launcher(exported, *SHAPES), LOCAL_IMAGE=IMAGE)
+    bare = call(main, *launcher(exported, *SHAPES)[1:], LOCAL_IMAGE=IMAGE)
     assert "SystemError: No neuron cores detected on the host." in bare.stdout
 
 
