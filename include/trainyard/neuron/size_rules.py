@@ -29,8 +29,9 @@ def cores(question: Question) -> Rule:
 
 
 def heads(question: Question) -> Rule:
-    facts, tp, pads = question.facts, max(1, question.ask.tensor_parallel), pads_heads(question)
-    if not (pads or _divides(facts, tp)):
+    """NxD's attention, which optimum-neuron took over, pads query heads to a multiple of TP."""
+    facts, tp = question.facts, max(1, question.ask.tensor_parallel)
+    if not (question.engine.pads_heads or _divides(facts, tp)):
         kv = "" if facts.heads % tp else f" together with its {facts.kv_heads} KV heads"
         allowed = question.engine.tensor_parallels(question.kind.cores(question.lnc))
         return failed(
@@ -57,11 +58,6 @@ def _divides(facts: ModelFacts, tp: int) -> bool:
     """Do the heads come out even, and the KV heads with them (latent attention has none)?"""
     even = facts.latent or facts.kv_heads % tp == 0 or tp % facts.kv_heads == 0
     return facts.heads % tp == 0 and bool(even)
-
-
-def pads_heads(question: Question) -> bool:
-    """NxD's attention, which optimum-neuron took over, pads query heads to a multiple of TP."""
-    return bool(getattr(question.engine, "pads_heads", question.engine.cache == "neuronx"))
 
 
 def _copies(question: Question) -> str:
@@ -173,7 +169,7 @@ def _fitting(question: Question, kind: Instance) -> list[int]:
     return [
         value
         for value in engine.tensor_parallels(kind.cores(lnc))
-        if (pads_heads(question) or _divides(facts, value))
+        if (question.engine.pads_heads or _divides(facts, value))
         and chips_for(value, kind, lnc) <= kind.chips
         and memory_of(
             facts, kind, lnc, value, ask.batch_size, ask.sequence_length, question.loaded_bytes
