@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         description="Entries that model_refresh releases: names or patterns, with commas between them. None "
         "by default: each costs nodes.",
     )
+    health_schedule: str | None = Field(
+        "*/30 * * * *", description="Cron of fleet_health: how often what serves now is looked at."
+    )
     lease_minutes: float = Field(
         240.0, gt=0, description="A holder that says nothing for so long loses the model."
     )
