@@ -75,7 +75,7 @@ def test_errors_of_other_libraries_become_ours_and_ours_stay() -> None:
 
     with pytest.raises(PermanentError, match=r"it cannot be \(KeyError: 'x'\)"):
         doctor._plainly(odd, "it cannot be")()
-    with pytest.raises(PermanentError, match="^so it is$"):
+    with pytest.raises(PermanentError, match=r"^so it is$"):
         doctor._plainly(ours, "it cannot be")()
 
 
