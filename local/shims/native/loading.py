@@ -59,7 +59,7 @@ def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: F
             "ValueError", f"Model architectures {config.get('architectures')} are not supported for now."
         )
     check_tokenizer(source)
-    check_degree(config, degree, target)
+    check_degree(config, degree, target, pads_heads=False)
     if not cpu_compile and degree > devices.available_cores():
         raise ToolError(
             "RuntimeError", f"nrt_init: {degree} of {devices.available_cores()} Neuron cores needed."

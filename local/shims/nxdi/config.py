@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ def neuron_config(given: dict[str, Any], target: str) -> dict[str, Any]:
         "max_context_length": context,
         "max_length": given.get("max_length", length),
         "on_device_sampling_config": sampling,
-        "logical_nc_config": given.get("logical_nc_config") or (2 if target == "trn2" else 1),
+        # The environment wins over the flag, and both over the platform's own.
+        "logical_nc_config": int(os.environ.get("NEURON_LOGICAL_NC_CONFIG") or 0)
+        or given.get("logical_nc_config")
+        or (2 if target == "trn2" else 1),
         "world_size": given.get("world_size", world),
         "local_ranks_size": given.get("local_ranks_size", given.get("world_size", world)),
         "target": given.get("target"),

@@ -79,28 +79,23 @@ def check_supported(config: dict[str, Any], task: str, installed: Stack) -> None
         )
 
 
-def check_degree(config: dict[str, Any], degree: int, target: str) -> None:
+def check_degree(config: dict[str, Any], degree: int, target: str, *, pads_heads: bool = True) -> None:
     """Raise ToolError for a tensor-parallel size that the target or the model's heads do not allow.
 
-    optimum-neuron 0.4.5 pads heads that do not divide; here they are refused, as neuron.md, 5 asks.
+    optimum-neuron and NxD Inference pad query heads that do not divide, and repeat or expand the others.
     """
-    if degree not in DEGREES[target]:
+    allowed = DEGREES.get(target, DEGREES["trn2"])
+    if degree not in allowed:
         raise ToolError(
             "ValueError",
-            f"tensor_parallel_size {degree} is not supported on {target}: must be one of {DEGREES[target]}.",
+            f"tensor_parallel_size {degree} is not supported on {target}: must be one of {allowed}.",
         )
     heads = int(config.get("num_attention_heads", 1))
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    if heads % degree:
+    if heads % degree and not pads_heads:
         raise ToolError(
             "ValueError",
             f"Total number of attention heads ({heads}) must be divisible by "
             f"tensor parallel size ({degree}).",
-        )
-    if kv_heads % degree and degree % kv_heads:
-        raise ToolError(
-            "AssertionError",
-            "GQA.REPLICATE_TO_TP_DEGREE requires tp_degree to be divisible by num_key_value_heads",
         )
 
 

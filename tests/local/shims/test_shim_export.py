@@ -150,7 +150,6 @@ def test_the_cache_folder_is_chosen_by_flag_then_by_url(checkpoint: Path, tmp_pa
     ("flags", "message"),
     [
         ({"tensor_parallel_size": 3}, "tensor_parallel_size 3 is not supported on trn2"),
-        ({"tensor_parallel_size": 8}, "attention heads (4) must be divisible by tensor parallel size (8)"),
         ({"task": "feature-extraction"}, "Model type llama is not supported for task feature-extraction"),
     ],
 )

@@ -242,6 +242,12 @@ def test_more_batched_tokens_than_the_model_holds_are_clamped(checkpoint: Path, 
     assert "must equal max_num_batched_tokens (1024), got 4096" in refused.stderr
 
 
+def test_heads_that_the_degree_does_not_divide_are_refused(checkpoint: Path, call: Call) -> None:
+    command = vllm(checkpoint, "--tensor-parallel-size", "8")
+    refused = call(main, *command[1:], LOCAL_IMAGE=IMAGE, **COMPILING)
+    assert "attention heads (4) must be divisible by tensor parallel size (8)" in refused.stderr
+
+
 def test_native_is_for_trn2_and_later(checkpoint: Path, tmp_path: Path, call: Call) -> None:
     settings = {"LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(tmp_path)}
     refused = call(main, *vllm(checkpoint)[1:], silicon=INF2, **settings)

@@ -170,6 +170,15 @@ def test_a_host_without_devices_has_to_say_for_what_it_compiles(
     assert "RuntimeError: Unsupported Platform" in refused.stderr
 
 
+def test_heads_are_padded_and_the_environment_says_how_many_cores_make_one(
+    checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    command = demo(checkpoint, tmp_path / "compiled", *ONE_BUCKET, "--tp-degree", "8")
+    assert run(*command, faults=NO_WAIT, NEURON_LOGICAL_NC_CONFIG="1", **SETTINGS).returncode == 0
+    neuron = json.loads((tmp_path / "compiled/neuron_config.json").read_text())["neuron_config"]
+    assert (neuron["tp_degree"], neuron["logical_nc_config"]) == (8, 1)
+
+
 def test_a_failed_compilation_leaves_its_configuration_and_poisons_the_cache(
     checkpoint: Path, tmp_path: Path, run: Run
 ) -> None:
