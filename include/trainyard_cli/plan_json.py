@@ -62,6 +62,7 @@ def _plan(planned: Planned) -> dict[str, Any]:
         "engine_version": planned.engine.versions.engine,
         "image": planned.image,
         "instance_type": planned.kind.name,
+        "instance": {**asdict(planned.kind), "hbm_gb": planned.kind.hbm_gb},
         "nodepool": spec.hardware.nodepool,
         "target": planned.kind.target,
         "tensor_parallel": spec.hardware.tensor_parallel,

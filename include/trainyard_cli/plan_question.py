@@ -13,6 +13,7 @@ import yaml
 
 from trainyard import catalogue, hub_policy
 from trainyard.errors import Problem, Refused
+from trainyard.neuron.instances import INSTANCES, NODEPOOLS
 from trainyard.neuron.models import ModelFacts, Weights, read_facts, weights_of_index
 from trainyard.neuron.prices import TABLE, Prices, parse_prices
 from trainyard.settings import Settings
@@ -63,7 +64,7 @@ def read_question(name: str, options: Options, releases: Path) -> Asked:
             document = catalogue.load(path.resolve().parent, path.stem)
         else:
             document = catalogue.load(releases, name)
-        document = merge(document, _overrides(options))
+        document = _with_nodepool(merge(document, _overrides(options)), options)
         open_fields = frozenset(
             key
             for key in ("engine", "hardware.instance_type", "hardware.tensor_parallel")
@@ -142,6 +143,14 @@ def _overrides(options: Options) -> dict[str, Any]:
             part, _, key = path.rpartition(".")
             laid = merge(laid, {part: {key: value}} if part else {key: value})
     return laid
+
+
+def _with_nodepool(document: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Another instance type than the spec's is in another of our NodePools; one's own is left alone."""
+    kind = INSTANCES.get(options.instance_type or "")
+    if kind is None or (document.get("hardware") or {}).get("nodepool", kind.nodepool) not in NODEPOOLS:
+        return document
+    return merge(document, {"hardware": {"nodepool": kind.nodepool}})
 
 
 def _has(document: Mapping[str, Any], path: str) -> bool:

@@ -77,7 +77,8 @@ def _plan(console: Console, planned: Planned) -> None:
         "instance": f"{kind.name}: {kind.chips} {kind.chip}, {kind.hbm_gb} GB HBM, {kind.vcpus} vCPU, "
         f"{kind.memory_gib} GiB; NodePool {spec.hardware.nodepool}"
         + ("" if kind.auto_mode else "; not in EKS Auto Mode"),
-        "bought": f"{planned.price.words if planned.price else 'no price known'}; {kind.bought}",
+        "bought": f"{planned.price.words if planned.price else 'no price known'}; {kind.bought}"
+        + (", spot in some regions" if kind.spot else ""),
         "disk": _disk(planned),
         "TP": f"{spec.hardware.tensor_parallel} of {cores} logical cores (LNC={result.lnc})",
         "chips": f"{result.chips} of {kind.chips}; {replicas} replica(s) on {nodes} node(s)",

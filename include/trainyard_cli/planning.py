@@ -179,6 +179,8 @@ def _proposal(asked: Asked, facts: ModelFacts, prices: Prices) -> Proposal:
 def _open_ask(asked: Asked) -> Ask:
     """Memory and CPUs that the spec does not name follow the proposal, not the other way round."""
     ask = ask_of(asked.spec)
+    if not asked.has("hardware.nodepool"):
+        ask = replace(ask, nodepool="")
     if not asked.has("compile.memory"):
         ask = replace(ask, compile_memory_bytes=None)
     if not asked.has("serving.memory"):
@@ -199,8 +201,8 @@ def _changes(asked: Asked, best: Choice) -> dict[str, Any]:
     hardware: dict[str, Any] = {}
     if "hardware.instance_type" in asked.open:
         hardware["instance_type"] = kind.name
-        if not asked.has("hardware.nodepool"):
-            hardware["nodepool"] = f"neuron-{kind.family.rstrip('nu')}"
+    if not asked.has("hardware.nodepool") and (hardware or spec.hardware.nodepool != kind.nodepool):
+        hardware["nodepool"] = kind.nodepool
     if "hardware.tensor_parallel" in asked.open:
         hardware["tensor_parallel"] = best.tensor_parallel
     if hardware:

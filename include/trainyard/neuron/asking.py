@@ -19,4 +19,5 @@ def ask_of(spec: Spec) -> Ask:
         has_token=spec.model.token_secret is not None,
         compile_cpus=spec.compile.cpu,
         serve_cpus=spec.serving.cpu,
+        nodepool=spec.hardware.nodepool,
     )

@@ -50,6 +50,11 @@ class Instance:
     bought: str  # how, beside on-demand
 
     @property
+    def nodepool(self) -> str:
+        """The NodePool of deploy/cluster for its chips."""
+        return f"neuron-{self.family.rstrip('nu')}"
+
+    @property
     def default_lnc(self) -> int:
         return self.lncs[0]
 
@@ -159,6 +164,8 @@ INSTANCES: dict[str, Instance] = {
     )
 }
 ULTRASERVER_HOSTS = 4
+# Those of deploy/cluster: each has the instance types of one chip. Others are somebody's own.
+NODEPOOLS = frozenset(kind.nodepool for kind in INSTANCES.values())
 
 
 def instance(name: str) -> Instance:

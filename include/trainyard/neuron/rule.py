@@ -17,7 +17,7 @@ class Ask:
 
     compile_memory_bytes, serve_memory_bytes: limits of the pods; None: as much as is needed. CPUs: 0 is not
     asked. lnc, holds: None is the engine's default. quantization: made of the weights while compiling.
-    has_token: there is a Hub token that may read gated models.
+    has_token: there is a Hub token that may read gated models. nodepool: "" is not asked.
     """
 
     tensor_parallel: int
@@ -31,6 +31,7 @@ class Ask:
     has_token: bool = False
     compile_cpus: int = 0
     serve_cpus: int = 0
+    nodepool: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from trainyard.neuron.rule import Ask, Preflight, Question, Rule
 
 _CHECKS: tuple[Callable[[Question], Rule | None], ...] = (
     support_rules.family,
+    support_rules.nodepool,
     support_rules.architecture,
     support_rules.dtype,
     support_rules.quantized,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainyard.neuron import quantization
+from trainyard.neuron.instances import NODEPOOLS
 from trainyard.neuron.rule import Question, Rule, failed, passed
 
 
@@ -16,6 +17,24 @@ def family(question: Question) -> Rule:
         kind.name,
         f"engine {engine.name} does not run on {kind.family}",
         f"Use an instance of {', '.join(sorted(engine.families))}, or another engine.",
+    )
+
+
+def nodepool(question: Question) -> Rule | None:
+    """A pod that names the pool of other chips stays pending until it is given up."""
+    kind, asked = question.kind, question.ask.nodepool
+    if not asked:
+        return None
+    if asked not in NODEPOOLS:
+        return passed("nodepool", f"{asked} is a NodePool of your own: it must have {kind.name}")
+    if asked == kind.nodepool:
+        return passed("nodepool", f"{asked} brings {kind.family}")
+    return failed(
+        "nodepool",
+        "hardware.nodepool",
+        asked,
+        f"the NodePool {asked} has no {kind.name}: its pods would wait for ever",
+        f"Use {kind.nodepool}, or a NodePool of your own that has it.",
     )
 
 

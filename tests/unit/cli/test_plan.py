@@ -111,6 +111,28 @@ def test_options_are_laid_over_the_spec() -> None:
     assert code == 0
 
 
+def test_another_instance_type_comes_from_its_own_nodepool(tmp_path: Path) -> None:
+    _, found = answered(PLANS / "my-llama.yaml", LLAMA, instance_type="trn1.32xlarge")
+    assert found["plan"]["nodepool"] == "neuron-trn1"
+    own = {"instance_type": "trn2.48xlarge", "tensor_parallel": 16, "nodepool": "mine"}
+    _, found = answered(
+        spec_file(tmp_path, hardware=own, engine="nxdi"), LLAMA, instance_type="trn1.32xlarge"
+    )
+    assert found["plan"]["nodepool"] == "mine"
+
+
+def test_an_instance_type_without_its_nodepool_is_refused(tmp_path: Path) -> None:
+    # The default of hardware.nodepool is that of trn2.
+    hardware = {"instance_type": "inf2.48xlarge", "tensor_parallel": 16}
+    large = "300Gi"
+    spec = spec_file(
+        tmp_path, hardware=hardware, engine="nxdi", compile={"memory": large}, serving={"memory": large}
+    )
+    code, found = answered(spec, LLAMA)
+    assert code == 1
+    assert [problem["field"] for problem in found["problems"]] == ["hardware.nodepool"]
+
+
 def test_a_refusal_names_rule_field_value_and_remedy() -> None:
     code, text = printed(PLANS / "my-llama.yaml", LLAMA, tensor_parallel=4)
     assert code == 1
@@ -306,7 +328,7 @@ def test_prices_that_are_none_are_a_bad_question(tmp_path: Path, content: str) -
 SCHEMA = {
     "": "can_run estimate model name open plan prices problems proposal repo revision rules schema",
     "plan": "batch_size changes chips chips_of_instance engine engine_version holds host_memory image "
-    "instance_type lnc loaded memory_of_a_core nodepool nodes replicas sequence_length target "
+    "instance instance_type lnc loaded memory_of_a_core nodepool nodes replicas sequence_length target "
     "tensor_parallel",
     "estimate": "accelerator_hours assumptions dollars minutes serving_dollars_an_hour stages",
     "prices": "date source used",

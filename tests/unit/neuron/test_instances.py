@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from trainyard.errors import Refused
 from trainyard.neuron.instances import (
     INSTANCES,
+    NODEPOOLS,
     ULTRASERVER_HOSTS,
     chips_for,
     instance,
@@ -134,6 +138,18 @@ def test_inferentia_and_the_first_trainium_compile_for_the_same_core() -> None:
 )
 def test_a_node_has_the_memory_for_pods_that_karpenter_says(name: str, allocatable: int) -> None:
     assert instance(name).allocatable_memory_bytes >> 20 == allocatable
+
+
+def test_every_instance_type_has_a_nodepool_that_the_cluster_deploys() -> None:
+    text = (Path(__file__).parents[3] / "deploy" / "cluster" / "base" / "capacity.yaml").read_text()
+    deployed = {
+        document["metadata"]["name"]
+        for document in yaml.safe_load_all(text)
+        if document["kind"] == "NodePool"
+    }
+    assert deployed == NODEPOOLS
+    assert instance("trn1n.32xlarge").nodepool == "neuron-trn1"
+    assert instance("trn2u.48xlarge").nodepool == "neuron-trn2"
 
 
 def test_an_unknown_type_is_refused_with_the_known_ones() -> None:

@@ -48,6 +48,14 @@ def test_an_engine_that_does_not_run_on_the_family() -> None:
     assert "inf2" in problem.remedy
 
 
+def test_a_nodepool_of_other_chips() -> None:
+    problem = broken("nodepool", judged(nodepool="neuron-inf2"))
+    assert (problem.field, problem.value) == ("hardware.nodepool", "neuron-inf2")
+    assert "Use neuron-trn2" in problem.remedy
+    assert rule_of(judged(nodepool="neuron-trn2"), "nodepool").passed
+    assert "of your own" in rule_of(judged(nodepool="mine"), "nodepool").words
+
+
 def test_a_novel_architecture() -> None:
     problem = broken("architecture", judged(facts(model_type="mamba")))
     assert (problem.field, problem.value) == ("model.config.model_type", "mamba")
