@@ -67,9 +67,11 @@ NEEDS: tuple[Need, ...] = (
     Need("cluster", AWS, "ec2nodeclasses", ("get",), "whether nodes can be bought at all"),
 )
 
-# For DAGs of others that use the operators of trainyard_airflow: deploy/cluster/components/operators.
+# For DAGs of others that use the operators of trainyard_airflow: deploy/cluster/components/operators. Reading
+# neuron-monitor outside the serving namespace takes pods/exec or pods/proxy there: that is left to who needs it.
 OPERATOR_NEEDS: tuple[Need, ...] = (
     Need("cluster", KARPENTER, "nodeclaims", ("get",), "KarpenterNodeClaimSensor on one claim"),
+    Need("cluster", "", "pods", ("get",), "KarpenterNodeClaimSensor on the claim that a pod waits for"),
     Need("cluster", "apps", "daemonsets", ("list",), "why a node has no Neuron device plugin"),
 )
 
