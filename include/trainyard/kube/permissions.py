@@ -68,7 +68,7 @@ NEEDS: tuple[Need, ...] = (
 )
 
 # For DAGs of others that use the operators of trainyard_airflow: deploy/cluster/components/operators. Reading
-# neuron-monitor outside the serving namespace takes pods/exec or pods/proxy there: that is left to who needs it.
+# neuron-monitor outside the serving namespace takes pods/exec or pods/proxy there: left to who needs it.
 OPERATOR_NEEDS: tuple[Need, ...] = (
     Need("cluster", KARPENTER, "nodeclaims", ("get",), "KarpenterNodeClaimSensor on one claim"),
     Need("cluster", "", "pods", ("get",), "KarpenterNodeClaimSensor on the claim that a pod waits for"),
