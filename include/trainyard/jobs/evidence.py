@@ -13,6 +13,7 @@ from pathlib import Path
 from trainyard.jobs.options import parse
 from trainyard.jobs.pages import metrics_page, own_address
 
+OWN = ".trainyard-"  # markers of what was materialised
 USAGE = "usage: evidence --port PORT --folder DIR [--host ADDRESS] [--timeout SECONDS]"
 
 
@@ -32,5 +33,4 @@ def main(arguments: list[str]) -> int:
 
 def files_below(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder) for path in found)
-    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    return sorted(path.relative_to(folder).as_posix() for path in found if not path.name.startswith(OWN))

@@ -31,6 +31,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
             "model_dir": build.model_dir,
             "output_dir": build.output_dir,
             "command": list(command.argv),
+            "until": command.until,
             "env": dict(command.env),
             "log_key": log_key(release),
             "expect": list(chosen.expects(build)),

@@ -108,13 +108,13 @@ def test_any_page_is_read_without_a_crash_or_refused_as_no_number(text: str) -> 
 def test_evidence_is_the_metrics_and_the_files_without_our_own(
     server: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("neuron/compile_cache/a/model.neff", ".trainyard-1.json", "neuron/.hidden/x", "b.part"):
+    for name in ("neuron/compile_cache/a/model.neff", ".trainyard-1.json", "neuron/a/.complete"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     port = server(lambda: (200, PAGE))
     assert main(["evidence", "--port", str(port), "--folder", str(tmp_path)]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"metrics": PAGE, "files": ["b.part", "neuron/compile_cache/a/model.neff"]}
+    assert told == {"metrics": PAGE, "files": ["neuron/a/.complete", "neuron/compile_cache/a/model.neff"]}
 
 
 def test_evidence_that_cannot_be_had_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

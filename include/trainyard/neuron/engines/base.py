@@ -38,10 +38,15 @@ class Build:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line with its environment. argv is never given to a shell."""
+    """A command line with its environment. argv is never given to a shell.
+
+    until: words of a line of its output after which it has done its work and is told to end, for a command
+    that does not end by itself.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    until: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ class Engine(Protocol):
     def serve_command(self, serving: Serving) -> Command: ...
 
     def doubts(self, evidence: Evidence, build: Build) -> list[str]:
-        """Why it is not proven that the server used the published bundle and compiled nothing; [] if it is."""
+        """Why it is not proven that the server used the bundle and compiled nothing; [] if it is."""
         ...
 
 

@@ -1,50 +1,20 @@
-"""Sets that `optimum-cli export neuron` writes: what optimum and tgi share.
+"""Sets that `optimum-cli export neuron` writes: what optimum (0.4.5) and tgi (0.3.0) share.
 
-Source: huggingface/optimum-neuron v0.4.5 (exporters, NxDNeuronConfig, its own cache job's command line).
+Source: huggingface/optimum-neuron at these tags (exporters, NxDNeuronConfig).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 
-from trainyard.neuron.engines.base import Build, Command, Host, Versions
+from trainyard.neuron.engines.base import Build, Host, Versions
 
-MODEL_TYPES = frozenset(
-    {"granite", "llama", "llama4_text", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"}
-)
-DTYPES = frozenset({"bfloat16", "float16", "float32"})
 _DESCRIPTION = "neuron_config.json"
-
-
-def export_command(build: Build) -> Command:
-    # The CLI takes the family, not the size, and turns inf2 and trn1n into trn1 by itself. It does not know
-    # trn2u, whose chips are those of trn2.
-    argv = (
-        "optimum-cli", "export", "neuron",
-        "-m", build.model_dir,
-        "--instance_type", build.instance_family.removesuffix("u"),
-        "--batch_size", str(build.batch_size),
-        "--sequence_length", str(build.sequence_length),
-        "--tensor_parallel_size", str(build.tensor_parallel),
-        "--task", "text-generation",
-        build.output_dir,
-    )  # fmt: skip
-    return Command(argv, {"HF_HUB_OFFLINE": "1", "NEURON_COMPILE_CACHE_URL": build.cache_dir})
-
-
-def lookup_command(repo: str, cache_repo: str, build: Build) -> Command:
-    argv = (
-        "optimum-cli", "neuron", "cache", "lookup", repo,
-        "--task", "text-generation",
-        "--instance_type", build.instance_family.removesuffix("u"),
-        *(("--dtype", build.dtype) if build.dtype in ("bfloat16", "float16") else ()),
-        "--tensor_parallel_size", str(build.tensor_parallel),
-        "--batch_size", str(build.batch_size),
-        "--sequence_length", str(build.sequence_length),
-        "--repo_id", cache_repo,
-    )  # fmt: skip
-    return Command(argv, {})
+COMPILES = re.compile(
+    r"(Compiling the model|Compiler status|neuronx-cc compile|Exporting the model|exported on the fly)", re.I
+)
 
 
 def expects(build: Build) -> Mapping[str, int]:
@@ -58,9 +28,7 @@ def expects(build: Build) -> Mapping[str, int]:
     }
 
 
-def problems(
-    files: Mapping[str, int], read: Callable[[str], bytes], build: Build, versions: Versions
-) -> list[str]:
+def problems(read: Callable[[str], bytes], build: Build, versions: Versions, target: str | None) -> list[str]:
     """Loading fails hard on another version, target or shape: said here, before a node is bought for it."""
     config = read_description(read, _DESCRIPTION)
     if isinstance(config, str):
@@ -70,13 +38,18 @@ def problems(
         "tp_degree": build.tensor_parallel,
         "batch_size": build.batch_size,
         "sequence_length": build.sequence_length,
-        "target": build.target,
+        "target": target,
         "neuronxcc_version": versions.compiler,
     }
     # The compiler adds its build (2.21.33363.0+82129205), which its release already fixes.
     found = {key: config.get(key) for key in wanted}
     found["neuronxcc_version"] = str(found["neuronxcc_version"]).partition("+")[0]
     return differences(_DESCRIPTION, {key: config.get(key) for key in wanted}, found, wanted)
+
+
+def doubts(log: str) -> list[str]:
+    """Without the flag that allows it, a set that does not fit ends the server; with it, the log tells."""
+    return [f"its log says {line.strip()!r}" for line in log.splitlines() if COMPILES.search(line)][:1]
 
 
 def host(weight_bytes: int) -> Host:

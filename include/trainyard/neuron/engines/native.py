@@ -24,7 +24,11 @@ from trainyard.neuron.engines.base import (
 )
 
 _CACHE = "neuron/compile_cache"
-_COMPILED = re.compile(r"^vllm_neuron:compilation_time_seconds(?:_sum)?(?:\{[^}]*\})? (\S+)$", re.M)
+# Compilation time in /metrics counts cache hits, too: only the log tells them apart.
+_HIT = "Local cache hit for key"
+_COMPILED = re.compile(r"\bCompiling\.\.\.|Remote cache hit for key")
+_WARM = "Model warmup completed"
+_BLOCK = 32  # tokens
 _MOST_BATCHED_TOKENS = 4096
 _LEAST_BUCKET = 128
 _COMPILE_SECONDS = 3600
@@ -71,21 +75,27 @@ class Native:
             "VLLM_NEURON_COMPILATION_TIMEOUT": str(_COMPILE_SECONDS),
             "NEURON_LOGICAL_NC_CONFIG": str(build.lnc),
         }
-        return Command(("vllm", "serve", build.model_dir, *_shapes(build)), env)
+        # It comes up as a server without devices, and stays until it is told to end.
+        return Command(("vllm", "serve", build.model_dir, *_shapes(build)), env, until=_WARM)
 
     def lookup_command(self, repo: str, cache_repo: str, build: Build) -> Command | None:
         return None
 
     def expects(self, build: Build) -> Mapping[str, int]:
-        # One graph a bucket, each in a folder named by its digest.
+        # One graph a bucket, each in a folder named by its digest. The last file of one is the empty one.
         tokens, sequences = _buckets(build)
-        return {f"{_CACHE}/*/*.neff": len(tokens) + len(sequences)}
+        graphs = len(tokens) + len(sequences)
+        return {f"{_CACHE}/*/graph_*.neff": graphs, f"{_CACHE}/*/.compilation_complete": graphs}
 
     def problems_of_bundle(
         self, files: Mapping[str, int], read: Callable[[str], bytes], build: Build
     ) -> list[str]:
         """A cache describes itself by digests only; what does not fit is a miss, which ends a server."""
-        return [f"{path} is empty" for path, size in files.items() if path.endswith(".neff") and size == 0]
+        graphs = {path: size for path, size in files.items() if path.endswith(".neff")}
+        empty = [f"{path} is empty" for path, size in graphs.items() if size == 0]
+        complete = {path.rpartition("/")[0] for path in files if path.endswith("/.compilation_complete")}
+        unfinished = sorted(path for path in graphs if path.rpartition("/")[0] not in complete)
+        return empty + [f"{path} was not finished" for path in unfinished]
 
     def layout(self, holds: Holds) -> Layout:
         return Layout(bundle=".cache", model_files="all")
@@ -115,11 +125,11 @@ class Native:
         graphs = {path for path in evidence.files if path.startswith(f"{_CACHE}/") and path.endswith(".neff")}
         if new := sorted(graphs - evidence.published):
             found.append(f"its cache holds {len(new)} graph(s) that were not published, such as {new[0]}")
-        seconds = [float(value) for value in _COMPILED.findall(evidence.metrics)]
-        if not seconds:
-            found.append("its /metrics has no vllm_neuron:compilation_time_seconds")
-        elif max(seconds) > 0:
-            found.append(f"it compiled for {max(seconds):.0f} s (vllm_neuron:compilation_time_seconds)")
+        compiled = [line.strip() for line in evidence.log.splitlines() if _COMPILED.search(line)]
+        if compiled:
+            found.append(f"its log says {compiled[0]!r}")
+        elif _HIT not in evidence.log:
+            found.append(f"its log does not say {_HIT!r}")
         return found
 
 
@@ -140,6 +150,9 @@ def _shapes(build: Build) -> tuple[str, ...]:
         "--max-model-len", str(build.sequence_length),
         "--max-num-batched-tokens", str(tokens[-1]),
         "--max-num-seqs", str(build.batch_size),
+        # The number of blocks is a shape, too, and a host without devices would find another one.
+        "--block-size", str(_BLOCK),
+        "--num-gpu-blocks-override", str(build.batch_size * -(-build.sequence_length // _BLOCK)),
         "--additional-config", json.dumps(config, sort_keys=True),
     )  # fmt: skip
 

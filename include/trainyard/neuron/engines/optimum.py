@@ -5,7 +5,6 @@ Source: huggingface/optimum-neuron v0.4.5. Llama 4 is served as text: images nee
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 from trainyard.neuron.engines import exported
@@ -22,18 +21,16 @@ from trainyard.neuron.engines.base import (
     powers_of_two,
 )
 
-_COMPILE_ACTIVITY = re.compile(
-    r"(Compiling the model|Compiler status|neuronx-cc compile|Exporting the model|exported on the fly)", re.I
-)
-
 
 class Optimum:
     name = "optimum"
     versions = Versions(engine="0.4.5", compiler="2.21.33363.0", sdk="2.26.1", vllm="0.11.0")
     families = frozenset({"trn1", "trn1n", "trn2", "trn2u", "inf2"})
-    model_types = exported.MODEL_TYPES
+    model_types = frozenset(
+        {"granite", "llama", "llama4_text", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"}
+    )
     images_too: frozenset[str] = frozenset()
-    dtypes = exported.DTYPES
+    dtypes = frozenset({"bfloat16", "float16", "float32"})
     loads_quantized: Mapping[str, frozenset[str]] = {}
     quantizes: Mapping[str, frozenset[str]] = {}
     # An export from a local directory writes the weights, and a server that finds none there goes to the Hub.
@@ -59,10 +56,32 @@ class Optimum:
         return exported.host(weight_bytes)
 
     def compile_command(self, build: Build) -> Command:
-        return exported.export_command(build)
+        # The CLI takes the family, not the size, and turns inf2 and trn1n into trn1 by itself. It knows no
+        # trn2u, whose chips are those of trn2.
+        argv = (
+            "optimum-cli", "export", "neuron",
+            "-m", build.model_dir,
+            "--instance_type", build.instance_family.removesuffix("u"),
+            "--batch_size", str(build.batch_size),
+            "--sequence_length", str(build.sequence_length),
+            "--tensor_parallel_size", str(build.tensor_parallel),
+            "--task", "text-generation",
+            build.output_dir,
+        )  # fmt: skip
+        return Command(argv, {"HF_HUB_OFFLINE": "1", "NEURON_COMPILE_CACHE_URL": build.cache_dir})
 
     def lookup_command(self, repo: str, cache_repo: str, build: Build) -> Command | None:
-        return exported.lookup_command(repo, cache_repo, build)
+        argv = (
+            "optimum-cli", "neuron", "cache", "lookup", repo,
+            "--task", "text-generation",
+            "--instance_type", build.instance_family.removesuffix("u"),
+            *(("--dtype", build.dtype) if build.dtype in ("bfloat16", "float16") else ()),
+            "--tensor_parallel_size", str(build.tensor_parallel),
+            "--batch_size", str(build.batch_size),
+            "--sequence_length", str(build.sequence_length),
+            "--repo_id", cache_repo,
+        )  # fmt: skip
+        return Command(argv, {})
 
     def expects(self, build: Build) -> Mapping[str, int]:
         return exported.expects(build)
@@ -70,7 +89,7 @@ class Optimum:
     def problems_of_bundle(
         self, files: Mapping[str, int], read: Callable[[str], bytes], build: Build
     ) -> list[str]:
-        return exported.problems(files, read, build, self.versions)
+        return exported.problems(read, build, self.versions, build.target)
 
     def layout(self, holds: Holds) -> Layout:
         return Layout(bundle="", model_files="none")
@@ -86,12 +105,7 @@ class Optimum:
         return Command(argv, {"HF_HUB_OFFLINE": "1"})
 
     def doubts(self, evidence: Evidence, build: Build) -> list[str]:
-        # Without the flag that allows it, a set that does not fit ends the server; with it, the log tells.
-        return [
-            f"its log says {line.strip()!r}"
-            for line in evidence.log.splitlines()
-            if _COMPILE_ACTIVITY.search(line)
-        ][:1]
+        return exported.doubts(evidence.log)
 
 
 ENGINE = Optimum()

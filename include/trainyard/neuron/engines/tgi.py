@@ -1,11 +1,11 @@
-"""Text Generation Inference for Neuron: maintenance mode, trn1 and inf2 only; sets of optimum-neuron.
+"""Text Generation Inference for Neuron: maintenance mode, trn1 and inf2 only; sets of optimum-neuron 0.3.0.
 
-Source: huggingface/text-generation-inference, backends/neuron. Its image holds optimum-neuron, which compiles.
+Source: huggingface/text-generation-inference 3.3.6 (Dockerfile.neuron, backends/neuron, launcher, router) and
+huggingface/optimum-neuron v0.3.0, which its image holds and compiles with.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 from trainyard.neuron.engines import exported
@@ -22,18 +22,16 @@ from trainyard.neuron.engines.base import (
     powers_of_two,
 )
 
-_COMPILE_ACTIVITY = re.compile(
-    r"(Compiling the model|Compiler status|neuronx-cc compile|Exporting the model|exported on the fly)", re.I
-)
+_CAST = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 class Tgi:
     name = "tgi"
-    versions = Versions(engine="0.4.5", compiler="2.21.33363.0", sdk="2.26.1", vllm="")
+    versions = Versions(engine="0.3.0", compiler="2.19.8089.0", sdk="2.24.0", vllm="")
     families = frozenset({"trn1", "trn1n", "inf2"})
-    model_types = exported.MODEL_TYPES
+    model_types = frozenset({"granite", "llama", "mixtral", "phi3", "qwen2", "qwen3"})
     images_too: frozenset[str] = frozenset()
-    dtypes = exported.DTYPES
+    dtypes = frozenset(_CAST)
     loads_quantized: Mapping[str, frozenset[str]] = {}
     quantizes: Mapping[str, frozenset[str]] = {}
     holds: tuple[Holds, ...] = ("weights",)
@@ -56,10 +54,22 @@ class Tgi:
         return exported.host(weight_bytes)
 
     def compile_command(self, build: Build) -> Command:
-        return exported.export_command(build)
+        # Version 0.3.0 takes no instance type, and drops --tensor_parallel_size: the degree is num_cores.
+        argv = (
+            "optimum-cli", "export", "neuron",
+            "-m", build.model_dir,
+            "--task", "text-generation",
+            "--batch_size", str(build.batch_size),
+            "--sequence_length", str(build.sequence_length),
+            "--num_cores", str(build.tensor_parallel),
+            "--auto_cast_type", _CAST[build.dtype],
+            build.output_dir,
+        )  # fmt: skip
+        return Command(argv, {"HF_HUB_OFFLINE": "1", "NEURON_COMPILE_CACHE_URL": build.cache_dir})
 
     def lookup_command(self, repo: str, cache_repo: str, build: Build) -> Command | None:
-        return exported.lookup_command(repo, cache_repo, build)
+        # 0.3.0 lists all configurations of a model and selects none, so its answer proves nothing.
+        return None
 
     def expects(self, build: Build) -> Mapping[str, int]:
         return exported.expects(build)
@@ -67,30 +77,34 @@ class Tgi:
     def problems_of_bundle(
         self, files: Mapping[str, int], read: Callable[[str], bytes], build: Build
     ) -> list[str]:
-        return exported.problems(files, read, build, self.versions)
+        return exported.problems(read, build, self.versions, None)
 
     def layout(self, holds: Holds) -> Layout:
         return Layout(bundle="", model_files="none")
 
     def serve_command(self, serving: Serving) -> Command:
         build = serving.build
+        most = build.sequence_length - 1
         argv = (
             "text-generation-launcher",
             "--model-id", serving.directory,
             "--hostname", "0.0.0.0",
             "--port", str(serving.port),
             "--max-batch-size", str(build.batch_size),
-            "--max-input-tokens", str(build.sequence_length - 1),
+            "--max-input-tokens", str(most),
             "--max-total-tokens", str(build.sequence_length),
+            # The warm-up fills this many tokens with the longest inputs, which must be a batch at most.
+            "--max-batch-prefill-tokens", str(build.batch_size * most),
         )  # fmt: skip
-        return Command(argv, {"HF_HUB_OFFLINE": "1"})
+        env = {
+            "HF_HUB_OFFLINE": "1",
+            "HF_NUM_CORES": str(build.tensor_parallel),
+            "HF_AUTO_CAST_TYPE": _CAST[build.dtype],
+        }
+        return Command(argv, env)
 
     def doubts(self, evidence: Evidence, build: Build) -> list[str]:
-        return [
-            f"its log says {line.strip()!r}"
-            for line in evidence.log.splitlines()
-            if _COMPILE_ACTIVITY.search(line)
-        ][:1]
+        return exported.doubts(evidence.log)
 
 
 ENGINE = Tgi()

@@ -12,16 +12,20 @@ from trainyard.neuron.engines import engine
 NATIVE = engine("native")
 SHAPES = (
     "--tensor-parallel-size 64 --max-model-len 4096 --max-num-batched-tokens 4096 --max-num-seqs 8 "
+    "--block-size 32 --num-gpu-blocks-override 1024 "
     '--additional-config {"neuron_config": {"num_batched_tokens_buckets": [128, 256, 512, 1024, 2048, 4096], '
     '"num_seqs_buckets": [1, 2, 4, 8]}}'
 )
-GRAPHS = tuple(f"neuron/compile_cache/{number:032x}/model.neff" for number in range(10))
-QUIET = 'vllm_neuron:compilation_time_seconds{model_name="llama"} 0.0\n'
+FOLDERS = tuple(f"neuron/compile_cache/{number:032x}" for number in range(10))
+GRAPHS = tuple(f"{folder}/graph_{folder[-4:]}.neff" for folder in FOLDERS)
+WHOLE = {**dict.fromkeys(GRAPHS, 10), **{f"{folder}/.compilation_complete": 0 for folder in FOLDERS}}
+QUIET = "INFO Local cache hit for key: 0a\nINFO Model warmup completed: 6 buckets\n"
 
 
 def test_the_compile_is_vllm_serve_without_devices_into_a_cache_of_its_own() -> None:
     command = NATIVE.compile_command(GRAPH)
     assert " ".join(command.argv) == f"vllm serve /pod/model {SHAPES}"
+    assert command.until == "Model warmup completed"
     assert command.env == {
         "HF_HUB_OFFLINE": "1",
         "VLLM_CACHE_ROOT": "/pod/out",
@@ -62,31 +66,35 @@ def test_the_largest_buckets_are_what_the_server_is_told(
 
 def test_a_set_has_a_graph_for_every_bucket_and_no_weights() -> None:
     assert NATIVE.holds == ("graph",)
-    assert NATIVE.expects(GRAPH) == {"neuron/compile_cache/*/*.neff": 10}
+    assert NATIVE.expects(GRAPH) == {
+        "neuron/compile_cache/*/graph_*.neff": 10,
+        "neuron/compile_cache/*/.compilation_complete": 10,
+    }
 
 
-def test_an_empty_graph_is_no_graph() -> None:
-    assert NATIVE.problems_of_bundle(dict.fromkeys(GRAPHS, 10), lambda path: b"", GRAPH) == []
-    files = {**dict.fromkeys(GRAPHS, 10), GRAPHS[3]: 0}
-    assert NATIVE.problems_of_bundle(files, lambda path: b"", GRAPH) == [f"{GRAPHS[3]} is empty"]
+def test_an_empty_graph_and_an_unfinished_one_are_none() -> None:
+    assert NATIVE.problems_of_bundle(WHOLE, lambda path: b"", GRAPH) == []
+    empty = {**WHOLE, GRAPHS[3]: 0}
+    assert NATIVE.problems_of_bundle(empty, lambda path: b"", GRAPH) == [f"{GRAPHS[3]} is empty"]
+    torn = {path: size for path, size in WHOLE.items() if path != f"{FOLDERS[4]}/.compilation_complete"}
+    assert NATIVE.problems_of_bundle(torn, lambda path: b"", GRAPH) == [f"{GRAPHS[4]} was not finished"]
 
 
-def test_an_unchanged_cache_and_no_second_of_compiling_prove_the_use() -> None:
-    assert NATIVE.doubts(evidence(metrics=QUIET, files=GRAPHS, published=GRAPHS), GRAPH) == []
+def test_hits_in_the_log_and_an_unchanged_cache_prove_the_use() -> None:
+    assert NATIVE.doubts(evidence(log=QUIET, files=GRAPHS, published=GRAPHS), GRAPH) == []
 
 
 @pytest.mark.parametrize(
-    ("metrics", "files", "words"),
+    ("log", "files", "words"),
     [
-        ("", GRAPHS, "has no vllm_neuron:compilation_time_seconds"),
-        (QUIET.replace("0.0", "181.5"), GRAPHS, "compiled for 182 s"),
-        (QUIET, (*GRAPHS, "neuron/compile_cache/new/model.neff"), "1 graph(s) that were not published"),
+        ("INFO Uvicorn running", GRAPHS, "does not say 'Local cache hit for key'"),
+        (QUIET + "INFO Compiling...", GRAPHS, "its log says 'INFO Compiling...'"),
+        (QUIET + "INFO Remote cache hit for key 0b", GRAPHS, "Remote cache hit"),
+        (QUIET, (*GRAPHS, "neuron/compile_cache/new/graph_1.neff"), "1 graph(s) that were not published"),
     ],
 )
-def test_silence_seconds_of_compiling_and_new_graphs_are_doubts(
-    metrics: str, files: tuple[str, ...], words: str
-) -> None:
-    (doubt,) = NATIVE.doubts(evidence(metrics=metrics, files=files, published=GRAPHS), GRAPH)
+def test_silence_compiling_and_new_graphs_are_doubts(log: str, files: tuple[str, ...], words: str) -> None:
+    (doubt,) = NATIVE.doubts(evidence(log=log, files=files, published=GRAPHS), GRAPH)
     assert words in doubt
 
 

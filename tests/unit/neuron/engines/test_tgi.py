@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from tests.unit.neuron.engines.builds import INF2, evidence, serving
@@ -10,10 +11,10 @@ from trainyard.neuron.engines import engine
 TGI = engine("tgi")
 
 
-def test_the_compile_is_an_export_for_its_own_family() -> None:
+def test_the_compile_is_an_export_of_version_0_3() -> None:
     assert " ".join(TGI.compile_command(INF2).argv) == (
-        "optimum-cli export neuron -m /pod/model --instance_type inf2 --batch_size 8 --sequence_length 4096 "
-        "--tensor_parallel_size 8 --task text-generation /pod/out"
+        "optimum-cli export neuron -m /pod/model --task text-generation --batch_size 8 "
+        "--sequence_length 4096 --num_cores 8 --auto_cast_type bf16 /pod/out"
     )
 
 
@@ -21,8 +22,25 @@ def test_the_launcher_is_told_the_exported_limits() -> None:
     command = TGI.serve_command(serving(replace(INF2, sequence_length=2048)))
     assert " ".join(command.argv) == (
         "text-generation-launcher --model-id /models/llama-1 --hostname 0.0.0.0 --port 8000 "
-        "--max-batch-size 8 --max-input-tokens 2047 --max-total-tokens 2048"
+        "--max-batch-size 8 --max-input-tokens 2047 --max-total-tokens 2048 "
+        "--max-batch-prefill-tokens 16376"
     )
+    assert command.env["HF_NUM_CORES"] == "8"
+    assert command.env["HF_AUTO_CAST_TYPE"] == "bf16"
+
+
+def test_a_set_of_0_3_names_no_target() -> None:
+    said = {
+        "optimum_neuron_version": "0.3.0",
+        "neuronxcc_version": "2.19.8089.0+8ab9f450",
+        "tp_degree": 8,
+        "batch_size": 8,
+        "sequence_length": 4096,
+        "target": None,
+    }
+    assert TGI.problems_of_bundle({}, lambda path: json.dumps(said).encode(), INF2) == []
+    other = {**said, "optimum_neuron_version": "0.4.5"}
+    assert len(TGI.problems_of_bundle({}, lambda path: json.dumps(other).encode(), INF2)) == 1
 
 
 def test_it_does_not_run_on_trainium2() -> None:
