@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, required=True)
     for field in fields(Shape):
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=field.default, help="default %(default)s")
+        parser.add_argument(flag, type=type(field.default), default=field.default, help="default %(default)s")
     parser.add_argument("--publish", type=Path, metavar="ROOT", help="folder of a local Hub to publish to")
     parser.add_argument("--repo", metavar="ORG/NAME", help="with --publish: the repository")
     parser.add_argument("--branch", default="main", help="with --publish: the branch, default %(default)s")

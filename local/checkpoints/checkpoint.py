@@ -15,13 +15,13 @@ license: mit
 library_name: transformers
 pipeline_tag: text-generation
 tags:
-- llama
+- {architecture}
 - safetensors
 ---
 
-# A tiny Llama
+# A tiny {title}
 
-A Llama of {layers} layers and hidden size {hidden} with random weights from seed {seed}. It says nothing
+A {title} of {layers} layers and hidden size {hidden} with random weights from seed {seed}. It says nothing
 sensible; it exists so that pipelines have a checkpoint of the real format to work on.
 """
 
@@ -36,7 +36,7 @@ THE MODEL IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED.
 
 
 def write_checkpoint(folder: Path, *, seed: int, shape: Shape | None = None) -> Path:
-    """Write a Llama checkpoint of `shape` into `folder` and return it.
+    """Write a checkpoint of `shape` into `folder` and return it.
 
     The same seed and shape give the same bytes; another seed changes the weights and the README only.
     Raises FileExistsError when `folder` holds files already: a checkpoint mixed with another is nobody's.
@@ -59,7 +59,15 @@ def write_checkpoint(folder: Path, *, seed: int, shape: Shape | None = None) -> 
     _write_json(folder / "tokenizer.json", tokenizer_json())
     _write_json(folder / "tokenizer_config.json", tokenizer_config(shape.max_positions))
     _write_json(folder / "special_tokens_map.json", special_tokens_map())
-    (folder / "README.md").write_text(README.format(layers=shape.layers, hidden=shape.hidden, seed=seed))
+    (folder / "README.md").write_text(
+        README.format(
+            architecture=shape.architecture,
+            title=shape.architecture.capitalize(),
+            layers=shape.layers,
+            hidden=shape.hidden,
+            seed=seed,
+        )
+    )
     (folder / "LICENSE").write_text(LICENSE)
     write_weights(folder, shape, seed)
     return folder

@@ -1,19 +1,24 @@
-"""What a Llama checkpoint looks like: sizes, and the tensors that follow from them."""
+"""What a checkpoint looks like: sizes, and the configuration and tensors that follow from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 BYTE_TOKENS = 256
+Tensor = tuple[str, tuple[int, ...]]
 SPECIAL_TOKENS = ("<s>", "</s>", "<pad>")
+ARCHITECTURES = ("llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "llama4")
 SMALLEST_VOCABULARY = BYTE_TOKENS + len(SPECIAL_TOKENS)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a Llama; the defaults make 3.1 MB of BF16 that tensor parallelism of 4 divides evenly."""
+    """Sizes of a decoder; the defaults make 3.1 MB of BF16 that tensor parallelism of 4 divides evenly.
+
+    architecture: llama, or one of `families.FAMILIES`. experts: of a layer, in architectures that have them.
+    """
 
     layers: int = 2
     hidden: int = 256
@@ -23,10 +28,24 @@ class Shape:
     vocab: int = SMALLEST_VOCABULARY
     max_positions: int = 4096
     shards: int = 2
+    experts: int = 4
+    architecture: str = "llama"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that no Llama can have."""
-        for name in ("layers", "hidden", "intermediate", "heads", "kv_heads", "max_positions", "shards"):
+        """Raise ValueError for sizes that no decoder can have."""
+        if self.architecture not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise ValueError(f"architecture {self.architecture!r} is unknown: give one of {known}")
+        for name in (
+            "layers",
+            "hidden",
+            "intermediate",
+            "heads",
+            "kv_heads",
+            "max_positions",
+            "shards",
+            "experts",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a positive number")
         if self.hidden % self.heads:
@@ -45,7 +64,22 @@ class Shape:
         return self.hidden // self.heads
 
     def config(self) -> dict[str, Any]:
-        """`config.json` as transformers writes it for a LlamaForCausalLM."""
+        """`config.json` as transformers writes it for the architecture."""
+        if self.architecture == "llama":
+            return self._llama()
+        from local.checkpoints.families import FAMILIES
+
+        return FAMILIES[self.architecture].config(self, self._llama())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Name and shape of every tensor, in the order of the forward pass."""
+        if self.architecture == "llama":
+            return self.decoder(self.dense)
+        from local.checkpoints.families import FAMILIES
+
+        return FAMILIES[self.architecture].tensors(self)
+
+    def _llama(self) -> dict[str, Any]:
         return {
             "architectures": ["LlamaForCausalLM"],
             "attention_bias": False,
@@ -75,20 +109,29 @@ class Shape:
             "vocab_size": self.vocab,
         }
 
-    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Name and shape of every tensor, in the order of the forward pass."""
+    def decoder(
+        self, feed_forward: Callable[[str], Iterable[Tensor]], prefix: str = "", norms: bool = False
+    ) -> Iterator[Tensor]:
+        """A decoder whose layers end with `feed_forward(layer)`; `norms`: query and key have one each."""
         kv = self.kv_heads * self.head_dim
-        yield "model.embed_tokens.weight", (self.vocab, self.hidden)
+        yield f"{prefix}model.embed_tokens.weight", (self.vocab, self.hidden)
         for index in range(self.layers):
-            layer = f"model.layers.{index}"
+            layer = f"{prefix}model.layers.{index}"
             yield f"{layer}.input_layernorm.weight", (self.hidden,)
             yield f"{layer}.self_attn.q_proj.weight", (self.hidden, self.hidden)
             yield f"{layer}.self_attn.k_proj.weight", (kv, self.hidden)
             yield f"{layer}.self_attn.v_proj.weight", (kv, self.hidden)
             yield f"{layer}.self_attn.o_proj.weight", (self.hidden, self.hidden)
+            if norms:
+                yield f"{layer}.self_attn.q_norm.weight", (self.head_dim,)
+                yield f"{layer}.self_attn.k_norm.weight", (self.head_dim,)
             yield f"{layer}.post_attention_layernorm.weight", (self.hidden,)
-            yield f"{layer}.mlp.gate_proj.weight", (self.intermediate, self.hidden)
-            yield f"{layer}.mlp.up_proj.weight", (self.intermediate, self.hidden)
-            yield f"{layer}.mlp.down_proj.weight", (self.hidden, self.intermediate)
-        yield "model.norm.weight", (self.hidden,)
-        yield "lm_head.weight", (self.vocab, self.hidden)
+            yield from feed_forward(layer)
+        yield f"{prefix}model.norm.weight", (self.hidden,)
+        yield f"{prefix}lm_head.weight", (self.vocab, self.hidden)
+
+    def dense(self, layer: str, module: str = "mlp") -> Iterator[Tensor]:
+        """A gated feed-forward network."""
+        yield f"{layer}.{module}.gate_proj.weight", (self.intermediate, self.hidden)
+        yield f"{layer}.{module}.up_proj.weight", (self.intermediate, self.hidden)
+        yield f"{layer}.{module}.down_proj.weight", (self.hidden, self.intermediate)

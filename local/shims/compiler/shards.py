@@ -26,8 +26,10 @@ COLUMN = (
     "gate_up_proj",
     "embed_tokens",
     "lm_head",
+    "w1",
+    "w3",
 )
-ROW = ("o_proj", "down_proj")
+ROW = ("o_proj", "down_proj", "w2")
 Array = np.ndarray[Any, np.dtype[Any]]
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "I8": 1, "F64": 8}
 
@@ -85,6 +87,8 @@ def _rank(
 def axis_of(name: str) -> int | None:
     """The axis that a tensor is cut along; None for one that every rank has whole."""
     module = name.removesuffix(".weight").removesuffix(".bias").removesuffix(".scale").rsplit(".", 1)[-1]
+    if ".experts." in name and not name.split(".experts.")[1][0].isdigit():
+        return 2 if module in COLUMN else 1  # all experts of a layer in one tensor, transposed
     if module in COLUMN:
         return 0
     return 1 if module in ROW and name.endswith(".weight") else None

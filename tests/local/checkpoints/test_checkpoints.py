@@ -130,3 +130,36 @@ def test_the_tokenizer_has_one_token_a_byte() -> None:
     assert alphabet[ord("A")] == "A"
     assert alphabet[ord(" ")] == "\u0120"
     assert tokenizer_json()["model"]["vocab"]["A"] == 65
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type", "tensor", "shape"),
+    [
+        ("mistral", "mistral", "model.layers.1.mlp.up_proj.weight", (512, 256)),
+        ("mixtral", "mixtral", "model.layers.1.block_sparse_moe.experts.3.w2.weight", (256, 512)),
+        ("qwen3", "qwen3", "model.layers.0.self_attn.k_norm.weight", (64,)),
+        ("qwen3_moe", "qwen3_moe", "model.layers.0.mlp.experts.2.down_proj.weight", (256, 512)),
+        (
+            "llama4",
+            "llama4",
+            "language_model.model.layers.1.feed_forward.experts.gate_up_proj",
+            (4, 256, 1024),
+        ),
+    ],
+)
+def test_other_architectures_have_the_names_of_published_checkpoints(
+    tmp_path: Path, architecture: str, model_type: str, tensor: str, shape: tuple[int, ...]
+) -> None:
+    place = write_checkpoint(tmp_path / "other", seed=1, shape=Shape(architecture=architecture))
+    config = json.loads((place / "config.json").read_text())
+    assert config["model_type"] == model_type
+    assert config.get("text_config", config)["num_hidden_layers"] == 2
+    entries = {entry.name: entry for path in place.glob("*.safetensors") for entry in read_entries(path)}
+    assert entries[tensor].shape == shape
+    index = json.loads((place / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"]) == set(entries)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match="architecture 'gpt5' is unknown: give one of llama, mistral"):
+        Shape(architecture="gpt5")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from local.checkpoints.checkpoint import write_checkpoint
+from local.checkpoints.shape import Shape
 from local.checkpoints.tensorfile import read_entries
 from local.shims.compiler.shards import join_shards
 
@@ -260,3 +261,20 @@ def test_padding_of_an_uneven_vocabulary_is_zero(exported: Path) -> None:
     assert entry.shape == (65, 256)
     assert rows[:64].any()
     assert not rows[64].any()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensor", "shape"),
+    [
+        ("mixtral", "layers.0.block_sparse_moe.experts.1.w1.weight", (128, 256)),
+        ("llama4", "language_model.model.layers.0.feed_forward.experts.gate_up_proj", (4, 256, 256)),
+    ],
+)
+def test_experts_are_cut_inside_not_between_them(
+    tmp_path: Path, run: Run, architecture: str, tensor: str, shape: tuple[int, ...]
+) -> None:
+    model = write_checkpoint(tmp_path / "model", seed=1, shape=Shape(architecture=architecture))
+    done = run(*export_command(model, tmp_path / "out"), faults=NO_WAIT)
+    assert done.returncode == 0, done.stderr
+    entries = read_entries(tmp_path / "out/checkpoint/weights/tp1_sharded_checkpoint.safetensors")
+    assert next(entry.shape for entry in entries if entry.name == tensor) == shape
