@@ -122,11 +122,12 @@ def load(folder: Path, name: str) -> dict[str, Any]:
 
 def resolve(folder: Path, request: Request) -> Spec:
     """A request over its catalogue entry -> the spec to plan. Raises Refused."""
-    document = merge(load(folder, request.release), request.overrides)
+    base = load(folder, request.release)
+    document = merge(base, request.overrides)
     if request.revision is not None:
         document = merge(document, {"model": {"revision": request.revision}})
     for name in FIXED:
-        if name in request.overrides:
+        if document.get(name) != base.get(name):
             raise Refused(
                 Problem(f"overrides.{name}", "…", "a request cannot change this of its entry", "Remove it.")
             )

@@ -53,11 +53,13 @@ def run_command(
     each_line: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
     append: bool = False,
+    until: str = "",
 ) -> Finished:
     """Run it to its end, stdout and stderr together into `log_file`. No shell.
 
     each_line: gets every line, from another thread. check: called now and then; what it raises ends the
-    command. append: keep what the log file holds.
+    command. append: keep what the log file holds. until: a line with these words says that its work is done:
+    it is told to end then, and whatever code it ends with counts as 0.
     However the caller leaves (SIGTERM raises in the main thread), the command's whole process group is gone
     then. Raises PermanentError if it cannot be started, and what `check` raises.
     """
@@ -77,7 +79,7 @@ def run_command(
             f"Cannot run {command[0]}: {error}. Check that the release's image is the engine's own."
         ) from error
     assert process.stdout is not None
-    output = _Output(log_file, each_line, append)
+    output = _Output(log_file, each_line, append, until)
     reader = threading.Thread(target=output.read, args=(process.stdout,), daemon=True)
     reader.start()
     told = began
@@ -88,6 +90,10 @@ def run_command(
                 break
             except subprocess.TimeoutExpired:
                 now = time.monotonic()
+                if until and output.done.is_set():
+                    log.info("%s says that it is done: %s", command[0], until)
+                    code = 0
+                    break
                 if now - told >= SUMMARY_SECONDS:
                     told = now
                     log.info("%s: %.0f s, %d lines; last: %s", command[0], now - began, *output.summary())
@@ -122,7 +128,10 @@ class _Output:
     Of loud lines that differ in numbers only the first is said: a warning a layer is one warning.
     """
 
-    def __init__(self, log_file: Path, each_line: Callable[[str], None] | None, append: bool) -> None:
+    def __init__(
+        self, log_file: Path, each_line: Callable[[str], None] | None, append: bool, until: str
+    ) -> None:
+        self.until, self.done = until, threading.Event()
         self.log_file, self.each_line, self.mode = log_file, each_line, "ab" if append else "wb"
         self.lines, self.loud = 0, 0
         self.said: set[str] = set()
@@ -152,6 +161,8 @@ class _Output:
         self.tail.append(line)
         if self.each_line:
             self.each_line(line)
+        if self.until and self.until in line:
+            self.done.set()
         if self.loud <= MOST_LOUD_LINES and _LOUD.search(line):
             shape = _DIGITS.sub("0", line)
             if shape in self.said:

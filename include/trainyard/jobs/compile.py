@@ -50,6 +50,7 @@ class Published(Exception):
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Job: {"bucket", "fingerprint", "attempt", "staging": prefix, "model": manifest key | null, "model_dir",
     "output_dir", "command": [...], "env": {...}, "log_key", "expect": [globs]}, and, all optional:
+    "until": words of the line that ends a command which does not end itself,
     "bundle": manifest key, "cache": {...} (see compile_cache.Options), "lookup": {"command", "env",
     "seconds"}, "deadline": {"seconds", "learned", "why"}, "stall_seconds", "history": {"key", "shape"}.
 
@@ -166,6 +167,7 @@ def _compile(objects: Objects, job: dict[str, Any], cache: Path | None, details:
         cache=cache,
         limits=limits,
         log_place=f"s3://{objects.bucket}/{log_key}",
+        until=field(job, "until", str, ""),
     )
     log_file.unlink(missing_ok=True)
     try:

@@ -58,9 +58,10 @@ class Compiler:
         cache: Path | None,
         limits: Limits,
         log_place: str,
+        until: str = "",
     ) -> None:
         self.command, self.environment, self.log_file = command, dict(environment), log_file
-        self.cache, self.limits, self.log_place = cache, limits, log_place
+        self.cache, self.limits, self.log_place, self.until = cache, limits, log_place, until
         self._reading = CompilerLog()
         self._began = self._compiler_seen = time.monotonic()
 
@@ -105,6 +106,7 @@ class Compiler:
             each_line=lambda line: reading.take(line, time.monotonic()),
             check=self._check,
             append=append,
+            until=self.until,
         )
 
     def _check(self) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 from trainyard import catalogue, hub_policy
 from trainyard.errors import LeaseHeld, NotFound, Problem, Refused, TrainyardError
+from trainyard.neuron.asking import ask_of
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
 from trainyard.neuron.models import graph_config, read_facts
-from trainyard.neuron.rule import Ask
 from trainyard.neuron.rules import preflight
 from trainyard.release import Plan, Release, StageRecord, now, parse_release
 from trainyard.rollout.shifts import abort_plan
-from trainyard.spec import Request, Spec, bytes_of
+from trainyard.spec import Request, Spec
 from trainyard.stages.context import Context
 from trainyard.store import keys
 from trainyard.store.documents import encode
@@ -126,21 +126,6 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
         has_weights=result.holds == "weights",
         model_manifest=keys.model_manifest(spec.model.repo, revision),
         bundle_manifest=keys.bundle_manifest(fingerprint),
-    )
-
-
-def ask_of(spec: Spec) -> Ask:
-    """What a spec asks of the hardware."""
-    return Ask(
-        tensor_parallel=spec.hardware.tensor_parallel,
-        batch_size=spec.compile.batch_size,
-        sequence_length=spec.compile.sequence_length,
-        compile_memory_bytes=bytes_of(spec.compile.memory),
-        serve_memory_bytes=bytes_of(spec.serving.memory),
-        lnc=spec.hardware.lnc,
-        holds=spec.compile.bundle.holds,
-        quantization=spec.compile.quantization,
-        has_token=spec.model.token_secret is not None,
     )
 
 

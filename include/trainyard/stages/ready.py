@@ -41,7 +41,8 @@ def finish(ctx: Context, release: Release, note: str, data: dict[str, object]) -
         if doubts:
             raise CanaryNotReady(
                 f"Pod {pod} is not proven to use bundle {release.plan.fingerprint[:12]}: "
-                f"{'; '.join(doubts)}. Most likely the bundle does not match the server's image or shapes, and it compiled again."
+                f"{'; '.join(doubts)}. Most likely the bundle does not match the server's image or shapes, "
+                "and it compiled again."
             )
     return Done(f"{note}; nothing was compiled again", data)
 
