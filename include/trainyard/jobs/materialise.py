@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Job: {"bucket", "sources": [{"manifest": key, "into": folder, "without": [globs]}], "install": folder | null}.
+    """Job: {"bucket", "sources": [{"manifest": key, "into": folder, "without": [globs]}],
+    "install": folder | null}.
 
     without: files that are not wanted there, such as weights that the bundle holds already.
 
