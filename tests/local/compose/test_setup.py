@@ -119,7 +119,9 @@ def test_setup_makes_the_bucket_and_the_manifests_and_may_run_again(
     found = subprocess.run(
         [*words, "get", "nodepools", "-o", "name"], capture_output=True, text=True, check=True
     )
-    assert found.stdout.split() == ["nodepool.karpenter.sh/neuron-trn2"]
+    assert found.stdout.split() == [
+        f"nodepool.karpenter.sh/neuron-{family}" for family in ("inf2", "trn1", "trn2")
+    ]
 
 
 def test_setup_without_a_cluster_says_what_kubectl_said(
