@@ -9,7 +9,11 @@ import pytest
 import yaml
 
 from local.client.instances import INSTANCE_TYPES
-from tests.support.manifests import CLUSTER, composed, of_kind, rendered
+from tests.support.manifests import CLUSTER, ROOT, composed, of_kind, rendered
+from trainyard import catalogue
+from trainyard.kube.requirements import labels_of, refusal, requirements_of
+from trainyard.neuron.instances import INSTANCES
+from trainyard.spec import Request
 
 POOLS = ("neuron-trn2", "neuron-trn1", "neuron-inf2")
 TYPE, CAPACITY = "node.kubernetes.io/instance-type", "karpenter.sh/capacity-type"
@@ -45,6 +49,18 @@ def test_each_pool_buys_its_own_family_and_all_families_have_one() -> None:
         assert all(each.startswith(family) for each in types)
     for_sale = {each for types in bought.values() for each in types}
     assert set(INSTANCE_TYPES) - for_sale <= {"trn2u.48xlarge"}, "sold as a reservation only"
+
+
+@pytest.mark.parametrize("name", catalogue.names(ROOT / "include" / "releases"))
+def test_every_entry_of_the_catalogue_has_a_pool_that_buys_its_nodes(name: str) -> None:
+    spec = catalogue.resolve(ROOT / "include" / "releases", Request(release=name))
+    pool = of_kind(rendered("base"), "NodePool")[spec.hardware.nodepool]
+    limit = int(pool["spec"]["limits"]["aws.amazon.com/neuron"])
+
+    assert refusal(requirements_of(pool), labels_of(spec.hardware.instance_type)) is None
+    # A node a replica, for stable and canary at once.
+    needed = 2 * spec.serving.replicas * INSTANCES[spec.hardware.instance_type].chips
+    assert needed <= limit, f"{name} needs {needed} chips during a release"
 
 
 def test_only_what_may_be_reserved_is_anything_but_on_demand_by_default() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from local.stack.certificates import Certificates, ensure
 from local.stack.ports import HOST, choose
-from tests.support.manifests import CLUSTER, DEPLOY, OVERLAYS, ROOT, kubectl, of_kind, rendered
+from tests.support.manifests import CLUSTER, COMPONENTS, DEPLOY, OVERLAYS, ROOT, kubectl, of_kind, rendered
 from tests.support.validation import SHARED_CRDS
 
 
@@ -118,3 +118,38 @@ def test_the_charts_accounts_are_those_that_the_roles_name() -> None:
         subjects = {(subject["namespace"], subject["name"]) for subject in binding["subjects"]}
         assert {("airflow", "airflow-scheduler"), ("airflow", "airflow-triggerer")} <= subjects
     assert values["executor"] == "LocalExecutor"
+
+
+def test_every_component_is_offered_by_the_overlay_and_explained() -> None:
+    overlay = (CLUSTER / "overlays/eks/kustomization.yaml").read_text(encoding="utf-8")
+    page = (ROOT / "docs/eks.md").read_text(encoding="utf-8")
+    found = sorted(folder.name for folder in (CLUSTER / "components").iterdir())
+
+    assert found == sorted(COMPONENTS)
+    for name in found:
+        assert f"../../components/{name}\n" in overlay
+        assert f"| `{name}` |" in page
+
+
+def test_the_page_on_eks_names_what_is_made_and_its_limits() -> None:
+    page = (ROOT / "docs/eks.md").read_text(encoding="utf-8")
+    objects = rendered("base")
+    kinds = (
+        "NodePool",
+        "EC2NodeClass",
+        "PriorityClass",
+        "Namespace",
+        "Gateway",
+        "HTTPRoute",
+        "ServiceAccount",
+    )
+    names = [name for kind in kinds for name in of_kind(objects, kind)]
+    pools = of_kind(objects, "NodePool")
+    limits = [
+        pools[f"neuron-{each}"]["spec"]["limits"]["aws.amazon.com/neuron"]
+        for each in ("trn2", "trn1", "inf2")
+    ]
+
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert "limits of {}, {} and {} chips".format(*limits) in page
+    assert "deploy/cluster/charts/neuron-helm-chart.yaml" in page
