@@ -126,7 +126,8 @@ def inspect_server(url: str, model: str, *, timeout: float) -> dict[str, Any]:
         names = [str(entry["id"]) for entry in json.loads(_get(url, "/v1/models", timeout))["data"]]
     except (ValueError, KeyError, TypeError) as error:
         raise PermanentError(f"{url}/v1/models is no list of models: {error!r}") from error
-    if model not in names:
+    # TGI calls a model by its directory, and takes any name in a request.
+    if model not in names and not any(name.startswith("/") for name in names):
         raise PermanentError(f"{url} serves {', '.join(names) or 'nothing'}, not {model}")
     try:
         points = parse_metrics(_get(url, "/metrics", timeout).decode())

@@ -124,6 +124,14 @@ def lnc(question: Question) -> Rule:
 
 def bundle(question: Question) -> Rule:
     engine, asked = question.engine, question.ask.holds
+    if question.ask.quantization and question.holds == "graph" and "weights" in engine.holds:
+        return failed(
+            "bundle",
+            "compile.bundle.holds",
+            "graph",
+            f"weights are quantized to {question.ask.quantization} while compiling, and no server does it again",
+            "Use weights, or leave compile.quantization out.",
+        )
     if asked is None or asked in engine.holds:
         return passed("bundle", _HOLDS[question.holds])
     others = " or ".join(engine.holds)

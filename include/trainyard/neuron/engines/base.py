@@ -162,6 +162,11 @@ class Engine(Protocol):
         ...
 
 
+def platform_of(build: Build) -> str:
+    """What the toolchain calls the chips, for a host that has none to ask: inf2, trn1 or trn2."""
+    return build.instance_family.rstrip("nu")
+
+
 def powers_of_two(most: int, least: int = 1) -> tuple[int, ...]:
     """1, 2, 4 … up to `most`."""
     found = []

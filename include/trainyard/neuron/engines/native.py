@@ -73,6 +73,7 @@ class Native:
             "VLLM_NEURON_CPU_COMPILE": "1",
             "NEURON_PLATFORM_TARGET_OVERRIDE": build.target,
             "VLLM_NEURON_COMPILATION_TIMEOUT": str(_COMPILE_SECONDS),
+            "NEURON_LIBTORCH_COMPILATION_TIMEOUT": str(_COMPILE_SECONDS),  # its newer name
             "NEURON_LOGICAL_NC_CONFIG": str(build.lnc),
         }
         # It comes up as a server without devices, and stays until it is told to end.

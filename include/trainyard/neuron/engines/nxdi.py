@@ -19,6 +19,7 @@ from trainyard.neuron.engines.base import (
     Layout,
     Serving,
     Versions,
+    platform_of,
     powers_of_two,
 )
 from trainyard.neuron.engines.exported import differences, read_description
@@ -76,7 +77,8 @@ class Nxdi:
                 "--quantized",
                 "--quantization-dtype", _QUANTIZED[build.quantization],
                 "--quantization-type", "per_channel_symmetric",
-                "--quantized-checkpoints-path", f"{build.output_dir}/quantized",
+                # Beside the set: what is served is the shards.
+                "--quantized-checkpoints-path", f"{build.model_dir}-quantized",
             )  # fmt: skip
         argv = (
             "inference_demo",
@@ -103,7 +105,12 @@ class Nxdi:
             "--compile-only",
             "--prompt", "Hello",  # required by its parser; nothing is generated
         )  # fmt: skip
-        env = {"HF_HUB_OFFLINE": "1", "NEURON_COMPILE_CACHE_URL": build.cache_dir, **_platform(build)}
+        env = {
+            "HF_HUB_OFFLINE": "1",
+            "NEURON_COMPILE_CACHE_URL": build.cache_dir,
+            "NEURON_PLATFORM_TARGET_OVERRIDE": platform_of(build),
+            **_platform(build),
+        }
         return Command(argv, env)
 
     def lookup_command(self, repo: str, cache_repo: str, build: Build) -> Command | None:

@@ -19,6 +19,7 @@ from trainyard.neuron.engines.base import (
     Layout,
     Serving,
     Versions,
+    platform_of,
     powers_of_two,
 )
 
@@ -65,7 +66,12 @@ class Tgi:
             "--auto_cast_type", _CAST[build.dtype],
             build.output_dir,
         )  # fmt: skip
-        return Command(argv, {"HF_HUB_OFFLINE": "1", "NEURON_COMPILE_CACHE_URL": build.cache_dir})
+        env = {
+            "HF_HUB_OFFLINE": "1",
+            "NEURON_COMPILE_CACHE_URL": build.cache_dir,
+            "NEURON_PLATFORM_TARGET_OVERRIDE": platform_of(build),
+        }
+        return Command(argv, env)
 
     def lookup_command(self, repo: str, cache_repo: str, build: Build) -> Command | None:
         # 0.3.0 lists all configurations of a model and selects none, so its answer proves nothing.

@@ -32,6 +32,7 @@ def test_the_compile_is_vllm_serve_without_devices_into_a_cache_of_its_own() -> 
         "VLLM_NEURON_CPU_COMPILE": "1",
         "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2",
         "VLLM_NEURON_COMPILATION_TIMEOUT": "3600",
+        "NEURON_LIBTORCH_COMPILATION_TIMEOUT": "3600",
         "NEURON_LOGICAL_NC_CONFIG": "2",
     }
 

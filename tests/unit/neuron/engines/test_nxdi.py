@@ -40,6 +40,7 @@ def test_the_compile_is_inference_demo_with_the_shapes_of_the_build() -> None:
     )
     assert command.env["NEURON_COMPILE_CACHE_URL"] == "/pod/cache"
     assert command.env["NEURON_LOGICAL_NC_CONFIG"] == "2"
+    assert command.env["NEURON_PLATFORM_TARGET_OVERRIDE"] == "trn2"
 
 
 def test_a_graph_only_set_is_compiled_without_its_weights() -> None:
@@ -53,7 +54,7 @@ def test_quantization_names_the_type_and_where_the_quantized_weights_go() -> Non
     at = argv.index("--quantized")
     assert argv[at : at + 7] == (
         "--quantized", "--quantization-dtype", "f8e4m3", "--quantization-type", "per_channel_symmetric",
-        "--quantized-checkpoints-path", "/pod/out/quantized",
+        "--quantized-checkpoints-path", "/pod/model-quantized",
     )  # fmt: skip
 
 
