@@ -30,6 +30,7 @@ RARELY_USED = {
     ): "a first release that fails after it was promoted",
     Granted("trainyard-jobs", "", "pods", "patch"): "the provider marks a failed pod, if it is still there",
     Granted("trainyard-jobs", "", "events", "watch"): "only while a pod waits to be started",
+    Granted("", "karpenter.sh", "nodeclaims", "list"): "only while a pod waits for its node: seconds here",
 }
 
 
