@@ -85,10 +85,14 @@ def looker(target: Target, window: Window, cluster: Cluster, cloudwatch: Any = N
 
 def _look(target: Target, window: Window, reader: Reader, cluster: Cluster) -> Look:
     """Raises DeviceUnhealthy, and what the reader raises."""
-    from trainyard.errors import DeviceUnhealthy
+    from trainyard.errors import DeviceUnhealthy, TransientError
     from trainyard.kube.looks import Look
 
-    window.add(reader.read())
+    silent: TransientError | None = None
+    try:
+        window.add(reader.read())
+    except TransientError as error:
+        silent = error  # a condemned node is sick all the same
     found = window.health(target.conditions(cluster))
     said = "; ".join(found.reasons)
     if found.state == "sick":
@@ -96,6 +100,8 @@ def _look(target: Target, window: Window, reader: Reader, cluster: Cluster) -> L
             f"Neuron devices of {target} are not well: {said}. The node is to blame before the model: "
             f"replace it."
         )
+    if silent is not None:
+        raise silent
     data = {"target": str(target), "state": found.state, **found.facts}
     if found.state == "healthy":
         words = f"{found.facts['devices']} Neuron device(s) of {target} are healthy"

@@ -18,7 +18,7 @@ from tests.support.cloudwatch import Answer, CloudWatch, cloudwatch
 from tests.support.cluster import Cluster as Server
 from tests.support.cluster import namespace
 from tests.support.exporter import exporter, idle, scrape
-from tests.support.karpenter import condition, create_node, create_pod, create_pool
+from tests.support.karpenter import condition, create_node, create_pod, create_pool, patch_status
 from tests.support.moody import Moody, kubeconfig_of, moody
 from tests.support.operators import connect, deferred, finished
 
@@ -255,6 +255,13 @@ def test_a_node_without_a_monitor_pod_is_unknown_and_one_that_is_not_there_fails
         finished(operator, deferred(operator))
     with pytest.raises(AirflowFailException, match="Node no-such does not exist"):
         health(node="no-such").execute({})
+
+
+def test_a_condemned_node_is_sick_although_nobody_answers_there(bare_server: Server, node: str) -> None:
+    bad = condition("NeuronHealth", "True", "NeuronHasError_DMA_ERROR", "bad")
+    patch_status(bare_server, f"/api/v1/nodes/{node}", {"conditions": [bad]})
+    with pytest.raises(AirflowFailException, match=r"DeviceUnhealthy: .*NeuronHasError_DMA_ERROR bad"):
+        health(node=node).execute({})
 
 
 def test_a_pod_that_is_gone_fails_and_one_that_cannot_be_asked_is_unknown(
