@@ -27,6 +27,7 @@ MODULES = (
     "trainyard.cloudwatch",
     "trainyard.hub",
     "trainyard.kube.watchers",
+    "trainyard.neuron.window",
     "trainyard_airflow.operators.karpenter",
     "trainyard_airflow.operators.kubernetes",
     "trainyard_airflow.operators.neuron",
