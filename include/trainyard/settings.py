@@ -34,6 +34,11 @@ class Settings(BaseSettings):
         "dns", description="How load-test pods address a Service: cluster DNS, or its ready endpoints."
     )
     hub_endpoint: str = "https://huggingface.co"
+    compile_cache_claim: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="PersistentVolumeClaim in the jobs' namespace that compile pods mount as their cache.",
+    )
     airflow_url: str = Field("http://127.0.0.1:8080", description="For links in records and reports.")
     aws_conn_id: str = "aws_default"
     kubernetes_conn_id: str = "kubernetes_default"

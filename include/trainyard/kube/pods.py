@@ -15,6 +15,7 @@ BASE = "base"  # the container that KubernetesPodOperator follows
 TERMINATION_LOG = "/dev/termination-log"
 TOOLS_DIR = "/trainyard"
 WORK_DIR = "/work"
+CACHE_DIR = f"{WORK_DIR}/cache"
 
 RESTRICTED_POD: Object = {
     "runAsNonRoot": True,
@@ -121,12 +122,20 @@ def neuron_job(
     cpu: int,
     memory: str,
     annotations: Mapping[str, str] | None = None,
+    cache_claim: str = "",
 ) -> Object:
-    """A pod of AWS's own image on a Neuron node. Our code reaches it as one zipapp."""
+    """A pod of AWS's own image on a Neuron node. Our code reaches it as one zipapp.
+
+    cache_claim: a PersistentVolumeClaim that is mounted as the compiler's cache.
+    """
     mounts = [
         {"name": "tools", "mountPath": TOOLS_DIR},
         {"name": "work", "mountPath": WORK_DIR},
     ]
+    volumes: list[Object] = [{"name": "tools", "emptyDir": {}}, {"name": "work", "emptyDir": {}}]
+    if cache_claim:
+        mounts.append({"name": "cache", "mountPath": CACHE_DIR})
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": cache_claim}})
     tools = tools_container(tools_image)
     neuron = {"aws.amazon.com/neuron": str(chips)}
     container = {
@@ -151,7 +160,7 @@ def neuron_job(
         {
             "initContainers": [tools],
             "containers": [container],
-            "volumes": [{"name": "tools", "emptyDir": {}}, {"name": "work", "emptyDir": {}}],
+            "volumes": volumes,
             "serviceAccountName": service_account,
             "activeDeadlineSeconds": deadline_seconds,
             **placement(instance_type, nodepool),

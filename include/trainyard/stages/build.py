@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainyard.kube.pods import WORK_DIR
+from trainyard.kube.pods import CACHE_DIR, WORK_DIR
 from trainyard.kube.servers import MODELS_DIR, PORT, ServerSet
 from trainyard.neuron.engines import engine
 from trainyard.neuron.engines.base import Build, Holds, ModelFiles, Serving
@@ -30,7 +30,7 @@ def build_of(release: Release) -> Build:
         quantization=spec.compile.quantization,
         model_dir=f"{WORK_DIR}/model",
         output_dir=f"{WORK_DIR}/out",
-        cache_dir=f"{WORK_DIR}/cache",
+        cache_dir=CACHE_DIR,
     )
 
 

@@ -42,13 +42,15 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
         service_account="trainyard-compile",
         model=release.model,
         release=release.id,
-        deadline_seconds=known["deadline"]["seconds"],
+        # The learned deadline is the compiler's own, kept by the job; the pod also pulls, fetches and waits.
+        deadline_seconds=spec.compile.deadline_minutes * 60,
         chips=plan.chips,
         instance_type=spec.hardware.instance_type,
         nodepool=spec.hardware.nodepool,
         cpu=spec.compile.cpu,
         memory=spec.compile.memory,
         annotations=spec.compile.annotations,
+        cache_claim=ctx.settings.compile_cache_claim,
     )
 
 

@@ -6,6 +6,7 @@ from trainyard.errors import DeviceUnhealthy, Inconclusive
 from trainyard.kube.readers import PodReader, conditions_at
 from trainyard.kube.servers import SERVER
 from trainyard.neuron.health import Expected, Health, judge
+from trainyard.neuron.readings import Reading
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done
 from trainyard.stages.ready import server_pods
@@ -37,7 +38,12 @@ def run(ctx: Context, release: Release) -> Done:
 
 
 def look(ctx: Context, pod: str, chips: int) -> Health:
-    """Asks one pod, and what its node's agents say of it."""
-    namespace = ctx.settings.serving_namespace
-    readings = PodReader(ctx.cluster, namespace, pod, SERVER).read()
-    return judge(readings, Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))
+    """Asks one pod, and what its node's agents say of it: a silent pod does not hide a condemned node."""
+    namespace, silent = ctx.settings.serving_namespace, ""
+    readings: tuple[Reading, ...] = ()
+    try:
+        readings = PodReader(ctx.cluster, namespace, pod, SERVER).read()
+    except Inconclusive as error:
+        silent = str(error)
+    found = judge(readings, Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))
+    return Health("unknown", (silent,)) if silent and found.state == "unknown" else found

@@ -61,6 +61,7 @@ def compile_fields(ctx: Context, release: Release) -> dict[str, Any]:
             "key": shape.configuration,
             # Another image may hold another compiler; its own version is then not known.
             "compiler": "" if release.spec.image else shape.compiler,
+            "shared": bool(ctx.settings.compile_cache_claim),
         },
         "deadline": {"seconds": deadline.seconds, "learned": deadline.learned, "why": deadline.why},
         "history": {"key": history_key(shape.engine, shape.target), "shape": shape.to_json()},

@@ -5,6 +5,8 @@ models/<org>--<name>/<revision>/manifest.json  what a revision consists of
 bundles/<fingerprint>/manifest.json            what a compilation produced
 staging/<fingerprint>/<attempt>/…              what a compile job brought, not yet trusted
 logs/…                                         full logs of jobs
+compile-cache/…                                graphs of the compiler, by configuration; may be lost
+history/compiles/<engine>-<target>.json        how long compiles took; may be lost
 releases/<model>/<release>.json                the ledger
 channels/<model>.json                          stable now, and before
 leases/<model>.json                            who may change a model now

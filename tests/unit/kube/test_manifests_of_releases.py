@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,22 @@ def test_what_serves_goes_before_what_compiles(ctx: Context, release: Release) -
     classes = {item["metadata"]["name"]: item["value"] for item in yaml.safe_load_all(file.read_text())}
     found = {part: classes[pod["spec"]["priorityClassName"]] for part, pod in pods(ctx, release).items()}
     assert all(value < found["server"] for part, value in found.items() if part != "server")
+
+
+def test_a_volume_for_the_compile_cache_is_mounted_only_where_one_is_named(
+    ctx: Context, release: Release
+) -> None:
+    spec = pods(ctx, release)["compile"]["spec"]
+    assert "persistentVolumeClaim" not in json.dumps(spec)
+    settings = ctx.settings.model_copy(update={"compile_cache_claim": "neffs"})
+    named = compile_stage.pod(replace(ctx, settings=settings), release)
+    assert isinstance(named, dict)
+    volume = next(item for item in named["spec"]["volumes"] if item["name"] == "cache")
+    assert volume["persistentVolumeClaim"] == {"claimName": "neffs"}
+    mounts = {mount["name"]: mount["mountPath"] for mount in named["spec"]["containers"][0]["volumeMounts"]}
+    job = json.loads(named["spec"]["containers"][0]["env"][0]["value"])
+    assert mounts["cache"] == job["cache"]["dir"]
+    assert job["cache"]["shared"] is True
 
 
 def test_manifests_are_the_same_whenever_they_are_built(ctx: Context, release: Release) -> None:
