@@ -224,21 +224,37 @@ def test_cloudwatch_that_comes_in_pages_is_read_to_the_end(watch: CloudWatch, no
         (lambda asked: {"MetricDataResults": []}, "0 reading"),
         (lambda asked: whole(asked, device1=[0.0, 3.0, 0.0]), "counts 3 ECC event"),
         (lambda asked: whole(asked, errors=[0.0, 3.0, 0.0]), "3 execution error"),
-        (lambda asked: (400, "ThrottlingException", "Rate exceeded"), "Rate exceeded"),
-        (
-            lambda asked: {"MetricDataResults": [{"Id": "ecc", "StatusCode": "InternalError"}]},
-            "could not give",
-        ),
     ],
 )
 def test_cloudwatch_that_says_nothing_clear_is_never_healthy(
-    watch: CloudWatch, node: str, answer: Any, words: str, monkeypatch: pytest.MonkeyPatch
+    watch: CloudWatch, node: str, answer: Any, words: str
+) -> None:
+    watch.answer = answer
+    seen = insights().look()
+    assert not seen.done
+    assert words in seen.note
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((400, "ThrottlingException", "Rate exceeded"), "Rate exceeded"),
+        ({"MetricDataResults": [{"Id": "ecc", "StatusCode": "InternalError"}]}, "could not give ecc"),
+    ],
+)
+def test_cloudwatch_that_is_busy_is_waited_for(
+    watch: CloudWatch, node: str, answer: Answer, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    watch.answer = answer
+    watch.answer = lambda asked: answer
     operator = insights(timeout=0.1)
-    with pytest.raises(AirflowSensorTimeout, match=f"Inconclusive: .*{words}"):
-        finished(operator, deferred(operator))
+    deferral = deferred(operator)
+    if words == "Rate exceeded":
+        watch.answer = whole
+        assert finished(operator, deferral)["state"] == "healthy"
+    else:
+        with pytest.raises(AirflowSensorTimeout, match=f"Inconclusive: .*{words}"):
+            finished(operator, deferral)
 
 
 def test_cloudwatch_that_refuses_is_permanent_and_says_what_is_missing(watch: CloudWatch, node: str) -> None:
