@@ -25,8 +25,8 @@ from trainyard_cli.stack import stack
 
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped entry, and copies of it for the faults and the engines: a model each, so that they need not wait for each
-    other."""
+    """The shipped entry, and copies of it for the faults and the engines: a model each, so that they need
+    not wait for each other."""
     folder = tmp_path_factory.mktemp("releases")
     entry = yaml.safe_load((REPOSITORY / "include/releases/tiny-llama.yaml").read_text())
     for name in (MODEL, *FAULTY, *ENGINES):

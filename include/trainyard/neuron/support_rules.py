@@ -129,7 +129,7 @@ def bundle(question: Question) -> Rule:
             "bundle",
             "compile.bundle.holds",
             "graph",
-            f"weights are quantized to {question.ask.quantization} while compiling, and no server does it again",
+            f"weights are quantized to {question.ask.quantization} while compiling; no server does it again",
             "Use weights, or leave compile.quantization out.",
         )
     if asked is None or asked in engine.holds:
