@@ -311,3 +311,43 @@ def test_offerings_cross_a_process_as_plain_values() -> None:
     assert offering_from({"instance_type": TRN2, "zone": None}) == offering_from(TRN2) == Offering(TRN2)
     with pytest.raises(Refused, match="not a capacity type"):
         Offering(TRN2, capacity_type="cheap")
+
+
+OFFERINGS = st.builds(
+    Offering,
+    st.sampled_from([TRN2, TRN1, "trn2.3xlarge"]),
+    st.sampled_from([None, "us-east-2a", "us-east-2b", "us-east-2c"]),
+    st.sampled_from([None, "reserved", "spot", "on-demand"]),
+)
+EVENTS = st.lists(
+    st.builds(
+        event,
+        st.sampled_from(
+            [ICE, ICE.replace("2b", "2a", 1), "MaxSpotInstanceCountExceeded: too many", "nothing"]
+        ),
+        st.integers(0, 400),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(OFFERINGS, max_size=5), EVENTS, EVENTS, st.floats(0, 5))
+def test_the_order_is_kept_and_more_that_is_lacking_opens_nothing(
+    order: list[Offering], few: list[Obj], more: list[Obj], hours: float
+) -> None:
+    klass = nodeclass(reservation(3, reservationType="capacity-block"))
+
+    def place(events: list[Obj], work: float) -> int:
+        """How far down the order one has to go; its length where nothing is open."""
+        found = choose(order, Supply(pool(TYPES), klass, events, (), (), NOW), 1, work * 3600)
+        fallen = found.fallen if isinstance(found, Chosen) else found
+        assert [each.offering for each in fallen] == order[: len(fallen)]
+        assert all(each.reason for each in fallen)
+        if isinstance(found, Chosen):
+            assert found.offering == order[len(fallen)]
+        else:
+            assert len(fallen) == len(order)
+        return len(fallen)
+
+    assert place(few, hours) <= place([*few, *more], hours)
+    assert place(few, 0) <= place(few, hours)
