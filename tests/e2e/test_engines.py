@@ -61,7 +61,7 @@ def test_a_release_passes_through_the_engine(yard: Yard, runs: dict[str, str], m
 def test_new_weights_for_a_compiled_graph_need_no_compiler(
     yard: Yard, runs: dict[str, str], tmp_path: Path
 ) -> None:
-    """A weights-only revision finds its bundle: no compile pod, no node for one, and the new weights serve."""
+    """A weights-only revision finds its bundle: no compile pod, no node for one; the new weights serve."""
     first = promoted(yard, runs["on-nxdi"])
     yard.publish(yard.stack, tmp_path, "engines-new")
     second = yard.follow(yard.ask("on-nxdi", model__revision="engines-new", **ASKED["on-nxdi"]), 300)
