@@ -39,7 +39,11 @@ def yard(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     given = os.environ.get("TRAINYARD_E2E_HOME")
     home = Path(given) if given else tmp_path_factory.mktemp("home")
     # The schedule must not join in: what is released when is up to the tests.
-    os.environ.update(TRAINYARD_RELEASES_DIR=str(catalogue), TRAINYARD_REFRESH_SCHEDULE="0 0 1 1 *")
+    os.environ.update(
+        TRAINYARD_RELEASES_DIR=str(catalogue),
+        TRAINYARD_REFRESH_SCHEDULE="0 0 1 1 *",
+        TRAINYARD_HEALTH_SCHEDULE="0 0 1 1 *",
+    )
     supervisor = [sys.executable, "-m", "local.stack"]
     up = subprocess.run(
         [*supervisor, "up", "--home", str(home)], cwd=REPOSITORY, capture_output=True, text=True, check=False
