@@ -13,6 +13,7 @@ from trainyard.errors import LeaseLost, PermanentError, TrainyardError
 from trainyard.kube.cluster import Cluster
 from trainyard.release import Failure, Release, StageRecord, StageState, now, parse_release
 from trainyard.settings import Settings
+from trainyard.stages.fencing import fence_route
 from trainyard.store.channels import Channels
 from trainyard.store.leases import Lease, Leases
 from trainyard.store.ledger import Ledger, Versioned
@@ -77,7 +78,10 @@ class Context:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.objects)
+        return Leases(self.objects, fence=self._fence_route, ledger=self.ledger)
+
+    def _fence_route(self, model: str, token: int) -> None:
+        fence_route(self.cluster, self.settings.serving_namespace, model, token)
 
     def load(self, model: str, release: str) -> Release:
         """The record as it is in S3 now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -19,11 +20,19 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def decode(body: bytes, where: str) -> dict[str, Any]:
+def decode(body: bytes, where: str, sha256: str | None = None) -> dict[str, Any]:
     """Parse a document and check its schema version.
 
-    Raises CorruptArtifact if it is no JSON object, PermanentError if it is of a schema unknown here.
+    sha256: of the bytes, where the caller was told by somebody whom it trusts (docs/signing.md).
+
+    Raises CorruptArtifact if it is no JSON object or not the pinned one, PermanentError if it is of a schema
+    unknown here.
     """
+    if sha256 is not None and (found := hashlib.sha256(body).hexdigest()) != sha256:
+        raise CorruptArtifact(
+            f"{where} has SHA-256 {found}; the one that was checked has {sha256}. It was changed since. "
+            "Release again, and find out who writes there."
+        )
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -36,12 +45,18 @@ def decode(body: bytes, where: str) -> dict[str, Any]:
     return document
 
 
-def check_schema(document: Mapping[str, Any], where: str) -> None:
+def check_schema(document: Mapping[str, Any], where: str, newest: int = SCHEMA) -> None:
+    """Older schemas are read: fields that came since have defaults. A newer one may mean something else by a
+    field that we know, so it is refused. Raises PermanentError."""
     schema = document.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise PermanentError(
-            f"{where} has schema {schema!r}; this Trainyard reads schema {SCHEMA}. "
-            "Use the Trainyard that wrote it, or a newer one."
+            f"{where} has schema {schema!r}, which no Trainyard writes. Restore it or delete it."
+        )
+    if schema > newest:
+        raise PermanentError(
+            f"{where} has schema {schema}, written by a newer Trainyard; this one reads schemas up to "
+            f"{newest}. Update this Trainyard: it changes nothing that it does not understand."
         )
 
 

@@ -1,8 +1,9 @@
 """A lease a model, with a fencing token: who may change the model's traffic and records now.
 
 A lease alone does not stop a holder that was paused, so every grant raises a fence first: the new token is
-written to the model's channel and to the previous holder's record before `acquire` returns. Whatever an older
-holder then writes by compare-and-swap fails, even if it had read before.
+written to the model's channel, to the previous holder's record and to whatever else the caller guards (the
+route) before `acquire` returns. Whatever an older holder then writes by compare-and-swap fails, even if it
+had read before.
 """
 
 from __future__ import annotations
@@ -74,10 +75,22 @@ class _Grant:
 
 class Leases:
     """clock: Unix seconds; expiry is compared with it, so clocks of holders should agree within seconds.
-    Safety does not rest on it: tokens do that."""
+    Safety does not rest on it: tokens do that.
 
-    def __init__(self, objects: Objects, clock: Callable[[], float] = time.time) -> None:
-        self.objects, self.clock = objects, clock
+    fence: raises the fence where S3 does not reach; called with (model, token) at every grant.
+    ledger: of records that are signed; None for one that signs nothing.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        clock: Callable[[], float] = time.time,
+        *,
+        fence: Callable[[str, int], None] | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.objects, self.clock, self.fence = objects, clock, fence
+        self.ledger = ledger or Ledger(objects)
 
     def acquire(self, model: str, holder: str, ttl_seconds: float, run: str = "") -> Lease:
         """Take the model's lease, or take it again: the same holder keeps its token.
@@ -155,7 +168,9 @@ class Leases:
         lease = grant.lease
         Channels(self.objects, self.clock).fence(lease.model, lease.token)
         if grant.previous_holder and grant.previous_holder != lease.holder:
-            Ledger(self.objects).fence(lease.model, grant.previous_holder, lease.token)
+            self.ledger.fence(lease.model, grant.previous_holder, lease.token)
+        if self.fence is not None:
+            self.fence(lease.model, lease.token)
 
     def _tries(self, model: str) -> Iterator[int]:
         for attempt in range(ATTEMPTS):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from trainyard.errors import CorruptArtifact, PermanentError, TrainyardError
 from trainyard.store.bundles import BundleManifest, StagedResult
 from trainyard.store.channels import Channel
-from trainyard.store.documents import decode, encode, take
+from trainyard.store.documents import check_schema, decode, encode, take
 from trainyard.store.leases import _Grant
 from trainyard.store.manifests import FileEntry, check_tree
 from trainyard.store.models import ModelManifest
@@ -28,10 +29,25 @@ def test_bytes_that_are_no_document_are_refused_never_a_crash(body: bytes) -> No
         decode(body, "x.json")
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5])
+@pytest.mark.parametrize("schema", [0, -1, "1", None, True, 1.5])
 def test_an_unknown_schema_is_refused(schema: object) -> None:
     with pytest.raises(PermanentError, match="schema"):
         decode(json.dumps({"schema": schema}).encode(), "x.json")
+
+
+def test_a_newer_schema_is_refused_by_its_name_and_an_older_one_is_read() -> None:
+    with pytest.raises(PermanentError, match=r"x.json has schema 2, written by a newer Trainyard.*up to 1"):
+        decode(b'{"schema": 2}', "x.json")
+    check_schema({"schema": 1}, "x.json", newest=3)
+    with pytest.raises(PermanentError, match="newer"):
+        check_schema({"schema": 4}, "x.json", newest=3)
+
+
+def test_a_pinned_document_is_the_one_that_was_checked() -> None:
+    body = encode({"schema": 1, "files": []})
+    assert decode(body, "x", hashlib.sha256(body).hexdigest()) == {"schema": 1, "files": []}
+    with pytest.raises(CorruptArtifact, match="changed since"):
+        decode(encode({"schema": 1, "files": [1]}), "x", hashlib.sha256(body).hexdigest())
 
 
 @pytest.mark.parametrize("kind", [ModelManifest, BundleManifest, StagedResult, Channel, _Grant])
