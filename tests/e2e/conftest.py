@@ -16,7 +16,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.e2e.yard import ENGINES, FAULTY, REPOSITORY, Yard
+from tests.e2e.asked import ENGINES, FAULTS, MODELS
+from tests.e2e.yard import REPOSITORY, Yard
 from trainyard_cli import records
 from trainyard_cli.airflow_api import connect
 from trainyard_cli.demo import MODEL, publish
@@ -29,7 +30,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     not wait for each other."""
     folder = tmp_path_factory.mktemp("releases")
     entry = yaml.safe_load((REPOSITORY / "include/releases/tiny-llama.yaml").read_text())
-    for name in (MODEL, *FAULTY, *ENGINES):
+    for name in (MODEL, *MODELS):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**entry, "name": name}, sort_keys=False))
     return folder
 
@@ -60,3 +61,11 @@ def yard(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         if not given:
             subprocess.run([*supervisor, "down", "--home", str(home)], cwd=REPOSITORY, check=False)
+
+
+@pytest.fixture(scope="session")
+def started(yard: Yard) -> dict[str, str]:
+    """Run ids by model. All at once: most of a release is waiting."""
+    yard.publish(yard.stack, yard.stack.home / "scratch", "main")
+    asked = {**ENGINES, **FAULTS}
+    return {model: yard.ask(model, **overrides) for model, overrides in asked.items()}

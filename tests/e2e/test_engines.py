@@ -6,33 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.asked import ENGINES
 from tests.e2e.yard import Yard
 from trainyard.release import Release
 from trainyard_cli import demo
 
 pytestmark = pytest.mark.e2e
 
-# `optimum` is the story of test_releases.py. Lengths of their own: no bundle of another test is found.
-ASKED: dict[str, dict[str, object]] = {
-    "on-nxdi": {"engine": "nxdi", "compile__sequence_length": 832, "compile__bundle": {"holds": "graph"}},
-    "on-native": {"engine": "native", "compile__sequence_length": 800},
-    "on-tgi": {
-        "engine": "tgi",
-        "compile__sequence_length": 768,
-        "hardware": {"instance_type": "inf2.xlarge", "nodepool": "neuron-inf2", "tensor_parallel": 2},
-        "serving__cpu": 1,
-        "compile__cpu": 1,
-    },
-}
 
-
-@pytest.fixture(scope="module")
-def runs(yard: Yard) -> dict[str, str]:
-    """One release an engine, started together."""
-    yard.publish(yard.stack, yard.stack.home / "scratch", "engines")
-    return {
-        model: yard.ask(model, model__revision="engines", **overrides) for model, overrides in ASKED.items()
-    }
+@pytest.fixture
+def runs(started: dict[str, str]) -> dict[str, str]:
+    return started
 
 
 def promoted(yard: Yard, run_id: str) -> Release:
@@ -44,7 +28,7 @@ def promoted(yard: Yard, run_id: str) -> Release:
     return release
 
 
-@pytest.mark.parametrize("model", sorted(ASKED))
+@pytest.mark.parametrize("model", sorted(ENGINES))
 def test_a_release_passes_through_the_engine(yard: Yard, runs: dict[str, str], model: str) -> None:
     release = promoted(yard, runs[model])
     assert release.plan.has_weights is (release.spec.engine == "tgi")
@@ -64,7 +48,7 @@ def test_new_weights_for_a_compiled_graph_need_no_compiler(
     """A weights-only revision finds its bundle: no compile pod, no node for one; the new weights serve."""
     first = promoted(yard, runs["on-nxdi"])
     yard.publish(yard.stack, tmp_path, "engines-new")
-    second = yard.follow(yard.ask("on-nxdi", model__revision="engines-new", **ASKED["on-nxdi"]), 300)
+    second = yard.follow(yard.ask("on-nxdi", model__revision="engines-new", **ENGINES["on-nxdi"]), 300)
     assert second.state == "promoted", second.failure
     assert second.plan.revision != first.plan.revision
     assert second.plan.fingerprint == first.plan.fingerprint

@@ -9,35 +9,17 @@ import signal
 
 import pytest
 
+from tests.e2e.asked import KNOBS
 from tests.e2e.yard import Yard
 from trainyard.release import Release
 from trainyard_cli import demo
 
 pytestmark = pytest.mark.e2e
 
-KNOBS = "local.trainyard.dev/faults"
 
-
-@pytest.fixture(scope="module")
-def runs(yard: Yard) -> dict[str, str]:
-    """All faulty releases, started together: each is a model of its own."""
-    yard.publish(yard.stack, yard.stack.home / "scratch", "main")
-    # Lengths of their own: what one model compiled would be found, and used, by another.
-    knob = {KNOBS: json.dumps({"compile_exit": 70})}
-    return {
-        "bad-compiler": yard.ask("bad-compiler", compile__annotations=knob, compile__sequence_length=960),
-        "bad-image": yard.ask("bad-image", image="registry.example.com/no/such-image:1"),
-        "bad-memory": yard.ask(
-            "bad-memory",
-            compile__memory="256Mi",
-            compile__annotations={KNOBS: json.dumps({"oom_mib": 600})},
-            compile__sequence_length=928,
-        ),
-        "bad-place": yard.ask("bad-place", hardware={"instance_type": "trn1.2xlarge", "tensor_parallel": 2}),
-        "bad-server": yard.ask(
-            "bad-server", serving__annotations={KNOBS: json.dumps({"crash_on_start": "the devices are gone"})}
-        ),
-    }
+@pytest.fixture
+def runs(started: dict[str, str]) -> dict[str, str]:
+    return started
 
 
 def failed(yard: Yard, runs: dict[str, str], model: str) -> Release:

@@ -20,8 +20,6 @@ from trainyard_cli.demo import connect_cluster
 from trainyard_cli.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENGINES = ("on-nxdi", "on-native", "on-tgi")
-FAULTY = ("bad-compiler", "bad-image", "bad-memory", "bad-place", "bad-server", "survivor")
 
 
 @dataclass
