@@ -30,10 +30,10 @@ from trainyard.spec import Request
 from trainyard.stages import canary, plan, promote
 from trainyard.stages.build import staging
 from trainyard.stages.context import Context
-from trainyard.store.bundles import StagedResult, staged_file, staged_result
 from trainyard.store.documents import encode
 from trainyard.store.manifests import FileEntry
 from trainyard.store.objects import Objects
+from trainyard.store.staging import StagedResult, staged_file, staged_result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,13 @@ from trainyard.jobs.hub_lookup import look_up
 from trainyard.jobs.progress import Progress
 from trainyard.jobs.runtime import field, open_store
 from trainyard.store import keys, transfer
-from trainyard.store.bundles import StagedResult, staged_file, staged_result
+from trainyard.store.bundles import bundle_usable
 from trainyard.store.compile_history import append_history
-from trainyard.store.documents import encode, timestamp
-from trainyard.store.manifests import FileEntry
+from trainyard.store.documents import timestamp
 from trainyard.store.objects import Objects
-from trainyard.store.parallel import Stop, run_all
+from trainyard.store.staging import StagedResult, stage_tree, staged_result, write_result
 from trainyard.store.trees import materialise, read_files
 
-PARALLEL = 4
 # How often a growing log is sent.
 LOG_SECONDS = 60.0
 log = logging.getLogger(__name__)
@@ -72,7 +69,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     objects.delete(staged_result(prefix))
 
     def stop_if_published() -> None:
-        if bundle is not None and _is_there(objects, bundle):
+        if bundle is not None and _is_there(objects, fingerprint):
             raise Published
 
     try:
@@ -91,11 +88,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     except Published:
         log.info("%s is published already: nothing to compile", bundle)
         return {"published": bundle}
-    entries = _stage(objects, prefix, output, files)
+    total = sum((output / path).stat().st_size for path in files)
+    with Progress("stage", total, len(files)) as progress:
+        entries, held = stage_tree(objects, prefix, output, files, progress=progress.add)
     log_key = field(job, "log_key", str, None)
-    staged = StagedResult(fingerprint, attempt, tuple(sorted(entries)), round(ran.seconds, 3), log_key)
+    staged = StagedResult(fingerprint, attempt, entries, round(ran.seconds, 3), log_key, held)
     told = {**details.to_json(ran), "deadline": field(job, "deadline", dict, {})}
-    objects.put(staged_result(prefix), encode({**staged.to_json(), "compile": told}))
+    write_result(objects, prefix, staged, {"compile": told})
     return {
         "staging": prefix,
         "result": staged_result(prefix),
@@ -107,12 +106,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_there(objects: Objects, bundle: str) -> bool:
+def _is_there(objects: Objects, fingerprint: str) -> bool:
     """A store that does not say costs a compile that was not needed, no more."""
     try:
-        return objects.head_or_none(bundle) is not None
+        return bundle_usable(objects, fingerprint)
     except TrainyardError as error:
-        log.warning("cannot see whether %s is published: %s", bundle, error)
+        log.warning("cannot see whether bundle %s is published: %s", fingerprint, error)
         return False
 
 
@@ -292,22 +291,3 @@ def _outputs(output: Path, expect: list[str], finished: Finished) -> list[Path]:
             f"(it wrote: {', '.join(names[:10]) or 'nothing'}). Check the engine's version and flags.\n{last}"
         )
     return found
-
-
-def _stage(objects: Objects, prefix: str, output: Path, files: list[Path]) -> list[FileEntry]:
-    """Upload, hashing on the way."""
-    stop = Stop()
-    total = sum((output / path).stat().st_size for path in files)
-    with Progress("stage", total, len(files)) as progress:
-
-        def sent(size: int) -> None:
-            stop.check()
-            progress.add(size)
-
-        def send(path: Path) -> FileEntry:
-            name = keys.check_path("file", path.as_posix())
-            done = transfer.upload_file(objects, output / path, staged_file(prefix, name), progress=sent)
-            progress.finish_file()
-            return FileEntry(name, done.size, done.sha256)
-
-        return run_all([partial(send, path) for path in files], PARALLEL, stop)

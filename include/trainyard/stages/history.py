@@ -11,10 +11,10 @@ from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context
-from trainyard.store.bundles import staged_result
 from trainyard.store.compile_cache import PREFIX, configuration_key
 from trainyard.store.compile_history import history_key, read_history
 from trainyard.store.documents import decode
+from trainyard.store.staging import staged_result
 
 # Compiled models that everybody may take, on the Hub.
 HUB_CACHE = "aws-neuron/optimum-neuron-cache"

@@ -9,13 +9,13 @@ from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.store.bundles import publish_bundle, read_bundle
+from trainyard.store.bundles import bundle_usable, publish_bundle, read_bundle
 
 
 def run(ctx: Context, release: Release) -> Done | Skip:
     """Raises CorruptArtifact, PermanentError (a set that the engine would refuse), Conflict."""
     plan = release.plan
-    if ctx.objects.head_or_none(plan.bundle_manifest) is not None:
+    if bundle_usable(ctx.objects, plan.fingerprint):
         bundle = read_bundle(ctx.objects, plan.fingerprint)
         return Skip(f"bundle {plan.fingerprint[:12]} is published already ({len(bundle.files)} files)")
     chosen, build = engine(release.spec.engine), build_of(release)

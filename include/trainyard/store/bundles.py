@@ -3,6 +3,7 @@ last."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,16 @@ from typing import Any
 
 from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError
 from trainyard.store import blobs, keys
+from trainyard.store.damage import damage_of, digest_of
 from trainyard.store.documents import SCHEMA, decode, encode, take, take_optional, timestamp
-from trainyard.store.manifests import FileEntry, files_from_json
-from trainyard.store.objects import AlreadyExists, Objects
+from trainyard.store.manifests import FileEntry, blobs_of, files_from_json
+from trainyard.store.objects import Objects, Stored
+from trainyard.store.staging import StagedObject, StagedResult, read_result
 
 # Metadata that validators read whole (config.json, neuron_config.json, tokenizer).
 MAX_READ = 64 << 20
 PARALLEL = 8
+log = logging.getLogger(__name__)
 
 Validate = Callable[[Mapping[str, int], Callable[[str], bytes]], list[str]]
 
@@ -26,7 +30,8 @@ Validate = Callable[[Mapping[str, int], Callable[[str], bytes]], list[str]]
 class BundleManifest:
     """fingerprint; files in path order; inputs: what the fingerprint was made of; engine: name of the serving
     stack; versions: tool -> version; target: instance family; created_at: RFC 3339; compile_seconds; log_key:
-    S3 key of the compiler's log; has_weights: whether the bundle serves without the model's own weights."""
+    S3 key of the compiler's log; has_weights: whether the bundle serves without the model's own weights;
+    replaces: SHA-256 of the damaged manifest that stood in its place."""
 
     fingerprint: str
     files: tuple[FileEntry, ...]
@@ -38,6 +43,7 @@ class BundleManifest:
     compile_seconds: float
     log_key: str | None
     has_weights: bool
+    replaces: str | None = None
 
     @property
     def key(self) -> str:
@@ -62,6 +68,7 @@ class BundleManifest:
             "compile_seconds": self.compile_seconds,
             "log_key": self.log_key,
             "has_weights": self.has_weights,
+            **({"replaces": self.replaces} if self.replaces else {}),
         }
 
     @staticmethod
@@ -80,38 +87,7 @@ class BundleManifest:
             compile_seconds=take(document, "compile_seconds", float, where),
             log_key=take_optional(document, "log_key", str, where),
             has_weights=take(document, "has_weights", bool, where),
-        )
-
-
-@dataclass(frozen=True)
-class StagedResult:
-    """What a compile job left: files relative to `<staging prefix>files/`, and how it went."""
-
-    fingerprint: str
-    attempt: str
-    files: tuple[FileEntry, ...]
-    seconds: float
-    log_key: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "kind": "staged",
-            "fingerprint": self.fingerprint,
-            "attempt": self.attempt,
-            "files": [entry.to_json() for entry in self.files],
-            "seconds": self.seconds,
-            "log_key": self.log_key,
-        }
-
-    @staticmethod
-    def from_json(document: dict[str, Any], where: str) -> StagedResult:
-        return StagedResult(
-            fingerprint=take(document, "fingerprint", str, where),
-            attempt=take(document, "attempt", str, where),
-            files=files_from_json(document, where),
-            seconds=take(document, "seconds", float, where),
-            log_key=take_optional(document, "log_key", str, where),
+            replaces=take_optional(document, "replaces", str, where),
         )
 
 
@@ -124,24 +100,19 @@ class Published:
     copied: int = 0
 
 
-def staged_file(prefix: str, path: str) -> str:
-    return f"{prefix}files/{path}"
-
-
-def staged_result(prefix: str) -> str:
-    """Key of the listing: written last, so a prefix without one is a compile that did not finish."""
-    return f"{prefix}result.json"
-
-
 def read_bundle(objects: Objects, fingerprint: str) -> BundleManifest:
     """Raises NotFound if nothing is published, CorruptArtifact if the manifest contradicts itself."""
-    key = keys.bundle_manifest(fingerprint)
-    manifest = BundleManifest.from_json(decode(objects.get(key).body, key), key)
-    if manifest.fingerprint != fingerprint:
-        raise CorruptArtifact(f"{key} is the manifest of {manifest.fingerprint}.")
-    if not manifest.files:
-        raise CorruptArtifact(f"{key} names no files. Delete it and compile again.")
-    return manifest
+    return _parsed(objects.get(keys.bundle_manifest(fingerprint)).body, fingerprint)
+
+
+def bundle_usable(objects: Objects, fingerprint: str) -> bool:
+    """Is there a bundle that may be served: published, not marked as damaged, all its blobs there?
+
+    Where this says no, a release compiles, and `publish_bundle` puts the new one in the old one's place.
+    Raises PermanentError (a manifest of a newer schema), StoreUnavailable.
+    """
+    standing = _standing(objects, fingerprint)
+    return standing is not None and standing.manifest is not None
 
 
 def publish_bundle(
@@ -157,25 +128,25 @@ def publish_bundle(
     validate: Validate | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Published:
-    """Make a staged compile result the bundle of `fingerprint`; if one is published already, adopt that one.
+    """Make a staged compile result the bundle of `fingerprint`; if a sound one is published already, adopt
+    that one. One that is marked as damaged, or lacks blobs, is replaced; its manifest goes to quarantine/.
 
     validate: gets {path: size} and a reader of staged files; what it returns (one text a fault) refuses the
     bundle. Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid
     set of files), Conflict (the published bundle has other inputs).
     """
-    try:
-        return Published(_adopted(objects, fingerprint, inputs), created=False)
-    except NotFound:
-        pass
-    staged = _read_staged(objects, fingerprint, staged_prefix)
+    standing = _standing(objects, fingerprint)
+    if standing is not None and standing.manifest is not None:
+        return Published(_same_inputs(standing.manifest, inputs), created=False)
+    staged = read_result(objects, fingerprint, staged_prefix)
     if validate is not None:
         _check_set(objects, staged, staged_prefix, validate)
 
-    def adopt(entry: FileEntry) -> bool:
-        return blobs.adopt(objects, staged_file(staged_prefix, entry.path), entry.sha256, entry.size)
+    def adopt(each: StagedObject) -> bool:
+        return blobs.adopt(objects, staged_prefix + each.name, each.sha256, each.size, each.etag)
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        copied = sum(pool.map(adopt, staged.files))
+        copied = sum(pool.map(adopt, staged.held()))
     manifest = BundleManifest(
         fingerprint=fingerprint,
         files=staged.files,
@@ -187,67 +158,110 @@ def publish_bundle(
         compile_seconds=staged.seconds,
         log_key=staged.log_key,
         has_weights=_any_weights(staged.files) if has_weights is None else has_weights,
+        replaces=None if standing is None else digest_of(standing.stored.body),
     )
     try:
-        objects.put_new(manifest.key, encode(manifest.to_json()))
-    except AlreadyExists:
+        if standing is None:
+            objects.put_new(manifest.key, encode(manifest.to_json()))
+        else:
+            _replace(objects, manifest, standing)
+    except Conflict:
         return Published(_adopted(objects, fingerprint, inputs), created=False, copied=copied)
     return Published(manifest, created=True, copied=copied)
 
 
 def missing_blobs(objects: Objects, files: tuple[FileEntry, ...]) -> list[str]:
     """Paths whose blob is not there, or has another size."""
+    wanted = blobs_of(files)
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        present = list(pool.map(lambda entry: blobs.has_blob(objects, entry.sha256, entry.size), files))
-    return [entry.path for entry, there in zip(files, present, strict=True) if not there]
+        present = pool.map(lambda digest: blobs.has_blob(objects, digest, wanted[digest]), wanted)
+        missing = {digest for digest, there in zip(wanted, present, strict=True) if not there}
+    return [entry.path for entry in files if entry.blob in missing]
 
 
-def _adopted(objects: Objects, fingerprint: str, inputs: Mapping[str, Any]) -> BundleManifest:
-    """The published bundle, if it is whole and of the same inputs."""
-    manifest = read_bundle(objects, fingerprint)
+@dataclass(frozen=True)
+class _Standing:
+    """What lies under a fingerprint. manifest: None if it may not be used; fault: why."""
+
+    stored: Stored
+    manifest: BundleManifest | None
+    fault: str = ""
+
+
+def _standing(objects: Objects, fingerprint: str) -> _Standing | None:
+    """None: nothing is published."""
+    stored = objects.get_or_none(keys.bundle_manifest(fingerprint))
+    if stored is None:
+        return None
+    try:
+        manifest = _parsed(stored.body, fingerprint)
+    except CorruptArtifact as error:
+        return _Standing(stored, None, str(error))
+    if damage := damage_of(objects, fingerprint, stored.body):
+        return _Standing(stored, None, f"{damage.path or manifest.key} is damaged: {damage.reason}")
+    if missing := missing_blobs(objects, manifest.files):
+        return _Standing(stored, None, f"it names blobs that are gone: {', '.join(missing[:5])}")
+    return _Standing(stored, manifest)
+
+
+def _parsed(body: bytes, fingerprint: str) -> BundleManifest:
+    key = keys.bundle_manifest(fingerprint)
+    manifest = BundleManifest.from_json(decode(body, key), key)
+    if manifest.fingerprint != fingerprint:
+        raise CorruptArtifact(f"{key} is the manifest of {manifest.fingerprint}.")
+    if not manifest.files:
+        raise CorruptArtifact(f"{key} names no files. Delete it and compile again.")
+    return manifest
+
+
+def _replace(objects: Objects, manifest: BundleManifest, standing: _Standing) -> None:
+    """Of several who find the same damage exactly one replaces it. Raises Conflict for the others."""
+    log.warning("%s is replaced: %s", manifest.key, standing.fault)
+    aside = keys.quarantined_manifest(manifest.fingerprint, digest_of(standing.stored.body))
+    objects.put(aside, standing.stored.body)
+    objects.replace(manifest.key, encode(manifest.to_json()), standing.stored.etag)
+
+
+def _same_inputs(manifest: BundleManifest, inputs: Mapping[str, Any]) -> BundleManifest:
     if dict(manifest.inputs) != dict(inputs):
         raise Conflict(
             f"{manifest.key} was compiled from other inputs than this release asks for: {manifest.inputs!r}. "
             "The fingerprint misses something that differs; compare the two, and delete the wrong bundle."
         )
-    missing = missing_blobs(objects, manifest.files)
-    if missing:
-        raise CorruptArtifact(
-            f"{manifest.key} names blobs that are gone: {', '.join(missing[:5])}. Delete it, recompile."
-        )
     return manifest
 
 
-def _read_staged(objects: Objects, fingerprint: str, prefix: str) -> StagedResult:
-    key = staged_result(prefix)
-    try:
-        staged = StagedResult.from_json(decode(objects.get(key).body, key), key)
-    except NotFound as error:
-        raise NotFound(f"{key} is missing: that compile did not finish. Compile again.") from error
-    if staged.fingerprint != fingerprint:
+def _adopted(objects: Objects, fingerprint: str, inputs: Mapping[str, Any]) -> BundleManifest:
+    """The bundle that another publisher put there first."""
+    standing = _standing(objects, fingerprint)
+    if standing is None or standing.manifest is None:
+        fault = "it was deleted" if standing is None else standing.fault
         raise CorruptArtifact(
-            f"{key} is of fingerprint {staged.fingerprint}, not {fingerprint}. Compile again."
+            f"{keys.bundle_manifest(fingerprint)} of another publisher cannot be used: {fault}. "
+            "Release again."
         )
-    if not staged.files:
-        raise CorruptArtifact(
-            f"{key} names no files. Look at the compiler's log ({staged.log_key}) and compile again."
-        )
-    return staged
+    return _same_inputs(standing.manifest, inputs)
 
 
 def _check_set(objects: Objects, staged: StagedResult, prefix: str, validate: Validate) -> None:
-    sizes = {entry.path: entry.size for entry in staged.files}
+    entries = {entry.path: entry for entry in staged.files}
+    places = {each.sha256: prefix + each.name for each in staged.held()}
 
     def read(path: str) -> bytes:
-        if path not in sizes:
+        entry = entries.get(path)
+        if entry is None:
             raise NotFound(f"{path} is not in the staged listing.")
-        if sizes[path] > MAX_READ:
+        if entry.size > MAX_READ:
             raise PermanentError(
-                f"{path} has {sizes[path]} bytes; files that are read whole have {MAX_READ} at most."
+                f"{path} has {entry.size} bytes; files that are read whole have {MAX_READ} at most."
             )
-        return objects.get(staged_file(prefix, path)).body
+        start = entry.pack.offset if entry.pack else 0
+        content = objects.get_range(places[entry.blob], start, entry.size)
+        if digest_of(content) != entry.sha256:
+            raise CorruptArtifact(f"{path} as staged differs from its listing. Compile again.")
+        return content
 
-    faults = validate(sizes, read)
+    faults = validate({path: entry.size for path, entry in entries.items()}, read)
     if faults:
         lines = "\n".join(f"  - {fault}" for fault in faults)
         raise PermanentError(f"The compiled files of {staged.fingerprint} cannot be served:\n{lines}")

@@ -3,7 +3,11 @@
 blobs/sha256/<2>/<digest>                      content, written once
 models/<org>--<name>/<revision>/manifest.json  what a revision consists of
 bundles/<fingerprint>/manifest.json            what a compilation produced
+bundles/<fingerprint>/damaged.json             the manifest whose files were found damaged
+quarantine/…                                   damaged blobs and condemned manifests, for people to look at
 staging/<fingerprint>/<attempt>/…              what a compile job brought, not yet trusted
+uploads/<digest>.json                          a blob's multipart upload that is under way
+progress/<release>.json                        how far a release's fetch is
 logs/…                                         full logs of jobs
 compile-cache/…                                graphs of the compiler, by configuration; may be lost
 history/compiles/<engine>-<target>.json        how long compiles took; may be lost
@@ -105,9 +109,20 @@ def _path_problem(value: object) -> str:
     return ""
 
 
+BLOBS = "blobs/sha256/"
+
+
 def blob(digest: str) -> str:
     check_digest("digest", digest)
-    return f"blobs/sha256/{digest[:2]}/{digest}"
+    return f"{BLOBS}{digest[:2]}/{digest}"
+
+
+def upload(digest: str) -> str:
+    return f"uploads/{check_digest('digest', digest)}.json"
+
+
+def progress(release_id: str) -> str:
+    return f"progress/{check_id('release', release_id)}.json"
 
 
 def model_manifest(repo: str, revision: str) -> str:
@@ -117,6 +132,21 @@ def model_manifest(repo: str, revision: str) -> str:
 
 def bundle_manifest(fingerprint: str) -> str:
     return f"bundles/{check_id('fingerprint', fingerprint)}/manifest.json"
+
+
+def bundle_damage(fingerprint: str) -> str:
+    return f"bundles/{check_id('fingerprint', fingerprint)}/damaged.json"
+
+
+def quarantined_blob(digest: str, etag: str) -> str:
+    """etag: of the damaged version; a blob may be damaged more than once."""
+    version = re.sub(r"[^0-9A-Za-z-]", "", etag)[:64]
+    return f"quarantine/sha256/{check_digest('digest', digest)}-{version}"
+
+
+def quarantined_manifest(fingerprint: str, digest: str) -> str:
+    """digest: of the manifest's bytes."""
+    return f"quarantine/bundles/{check_id('fingerprint', fingerprint)}/{check_digest('digest', digest)}.json"
 
 
 def staging(fingerprint: str, attempt: str) -> str:

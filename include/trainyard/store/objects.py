@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,7 +65,12 @@ def client_config(
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
         # Path style works on AWS, and on servers whose host name takes no bucket in front (all local ones).
-        s3={"addressing_style": "path" if _custom(endpoint_url) else "auto"},
+        # Over HTTPS botocore leaves bodies unsigned by itself, the checksum's header being signed; over HTTP
+        # it would hash each once more, which took half of an upload's processor time.
+        s3={
+            "addressing_style": "path" if _custom(endpoint_url) else "auto",
+            "payload_signing_enabled": False,
+        },
         # CRC32 beside each upload: S3 refuses a part that was damaged on its way. Both servers know it.
         request_checksum_calculation="when_supported",
         # Reads are checked against SHA-256 digests by us; a second checksum would only cost CPU.
@@ -115,6 +121,16 @@ def client(
 def _custom(endpoint_url: str | None) -> bool:
     named = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return bool(named) and "amazonaws.com" not in str(named)
+
+
+@dataclass(frozen=True)
+class Attested:
+    """What S3 itself says of an object: size in bytes; etag; sha256 in hex of the whole object, if the
+    object was sent with one that S3 checked (none of objects sent in parts)."""
+
+    size: int
+    etag: str
+    sha256: str | None
 
 
 class Objects:
@@ -181,6 +197,16 @@ class Objects:
         except NotFound:
             return None
 
+    def attested(self, key: str) -> Attested:
+        """What S3 knows of the object without our reading it. Raises NotFound."""
+        with translate("look up", self._where(key)):
+            reply = self.client.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        return Attested(reply["ContentLength"], reply["ETag"], _digest_in(reply))
+
+    def put_checked(self, key: str, body: bytes, sha256: str) -> str:
+        """Write, letting S3 refuse what differs from `sha256` (hex) and remember it; returns the ETag."""
+        return self._write(key, body, {"ChecksumSHA256": b64encode(bytes.fromhex(sha256)).decode()})
+
     def put(self, key: str, body: bytes) -> str:
         """Write whatever is there already; returns the ETag."""
         return self._write(key, body, {})
@@ -218,16 +244,28 @@ class Objects:
         with translate("delete", self._where(key)):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
-    def copy(self, source: str, target: str, etag: str | None = None) -> None:
-        """Copy inside S3. With `etag`, raises Conflict if the source is another version by now."""
+    def delete_version(self, key: str, etag: str) -> None:
+        """Delete what is there if it is still the version `etag`. Raises Conflict; nothing there is fine."""
+        with suppress(NotFound), translate("delete", self._where(key)):
+            self.client.delete_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+
+    def copy(self, source: str, target: str, etag: str | None = None) -> str | None:
+        """Copy inside S3; returns the SHA-256 (hex) that S3 computed of the copy, where it does.
+
+        With `etag`, raises Conflict if the source is another version by now.
+        """
         condition = {"CopySourceIfMatch": etag} if etag else {}
         origin = {"Bucket": self.bucket, "Key": source}
         size = self.head(source).size
         if size > COPY_LIMIT:
             self._copy_by_parts(origin, target, size, condition)
-            return
+            return None
+        # AWS reads the source anyway, and then knows the digest of the whole; SeaweedFS takes no notice.
         with translate("copy", self._where(source)):
-            self.client.copy_object(Bucket=self.bucket, Key=target, CopySource=origin, **condition)
+            reply = self.client.copy_object(
+                Bucket=self.bucket, Key=target, CopySource=origin, ChecksumAlgorithm="SHA256", **condition
+            )
+        return _digest_in(reply.get("CopyObjectResult", {}))
 
     def _copy_by_parts(
         self, origin: dict[str, str], target: str, size: int, condition: dict[str, str]
@@ -291,3 +329,11 @@ class Objects:
 
     def _where(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
+
+
+def _digest_in(reply: Mapping[str, Any]) -> str | None:
+    """The SHA-256 of a whole object, in hex. That of a multipart upload (`…-3`) is made of its parts'."""
+    told = str(reply.get("ChecksumSHA256") or "")
+    if not told or "-" in told or reply.get("ChecksumType") == "COMPOSITE":
+        return None
+    return b64decode(told).hex()

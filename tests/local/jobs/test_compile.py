@@ -18,9 +18,10 @@ from trainyard.errors import CompilerFailed, NotFound, OutOfMemory, PermanentErr
 from trainyard.jobs import compile as compile_job
 from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_STOPPED, RESULT_PREFIX
 from trainyard.store import keys
-from trainyard.store.bundles import publish_bundle, staged_result
+from trainyard.store.bundles import publish_bundle
 from trainyard.store.models import ModelManifest
 from trainyard.store.objects import Objects
+from trainyard.store.staging import staged_result
 
 PREFIX = keys.staging("f1", "try1")
 COMPILER = """

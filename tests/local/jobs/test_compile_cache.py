@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,14 @@ from trainyard.jobs import command as command_module
 from trainyard.jobs import compile as compile_job
 from trainyard.jobs.cache_hygiene import compiler_runs
 from trainyard.jobs.runtime import EXIT_STOPPED, RESULT_PREFIX
-from trainyard.store.bundles import staged_result
+from trainyard.store.blobs import put_blob
+from trainyard.store.bundles import BundleManifest
 from trainyard.store.compile_cache import CompileCache
 from trainyard.store.compile_history import read_history
+from trainyard.store.documents import encode
+from trainyard.store.manifests import FileEntry
 from trainyard.store.objects import Objects
+from trainyard.store.staging import staged_result
 from trainyard.store.writers import WriterLease
 
 KEY = "c0ffee"
@@ -161,10 +166,16 @@ def test_a_lock_that_nobody_holds_is_told_and_not_waited_for(
     assert "Another process must be compiling" in log_of(store, "two")
 
 
+def publish(store: Objects) -> None:
+    files = (FileEntry("config.json", 2, put_blob(store, b"{}")),)
+    manifest = BundleManifest("f1", files, {}, "optimum", {}, "trn2", "", 1.0, None, False)
+    store.put(manifest.key, encode(manifest.to_json()))
+
+
 def test_a_bundle_that_is_there_ends_the_job_before_anything_is_compiled(
     make: Callable[..., Job], run: Callable[[Job], Job], store: Objects
 ) -> None:
-    store.put("bundles/f1/manifest.json", b"{}")
+    publish(store)
     job = make("one", bundle="bundles/f1/manifest.json", command=["no-such-compiler"])
     assert run(job) == {"published": "bundles/f1/manifest.json"}
 
@@ -180,7 +191,7 @@ def other(store: Objects) -> WriterLease:
 def test_a_bundle_that_appears_ends_the_waiting(
     make: Callable[..., Job], run: Callable[[Job], Job], store: Objects, other: WriterLease
 ) -> None:
-    publish = threading.Timer(0.3, lambda: store.put("bundles/f1/manifest.json", b"{}"))
+    publish = threading.Timer(0.3, partial(publish, store))
     publish.start()
     assert "published" in run(make("one", bundle="bundles/f1/manifest.json", command=["no-such-compiler"]))
     publish.join()

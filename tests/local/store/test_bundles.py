@@ -13,17 +13,16 @@ from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError
 from trainyard.store import keys
 from trainyard.store.bundles import (
     Published,
-    StagedResult,
     Validate,
+    bundle_usable,
     publish_bundle,
     read_bundle,
-    staged_file,
-    staged_result,
 )
 from trainyard.store.documents import encode
 from trainyard.store.manifests import FileEntry
 from trainyard.store.models import ModelManifest, publish_model, read_model
 from trainyard.store.objects import Objects
+from trainyard.store.staging import StagedResult, staged_file, staged_result
 
 CONTENT = {
     "config.json": b"{}",
@@ -134,11 +133,12 @@ def test_the_same_fingerprint_of_other_inputs_is_a_conflict(store: Objects) -> N
         publish(store, stage(store, "try2"), inputs={"tp": 8})
 
 
-def test_a_bundle_whose_blobs_are_gone_is_not_adopted(store: Objects) -> None:
+def test_a_bundle_whose_blobs_are_gone_is_replaced_not_adopted(store: Objects) -> None:
     manifest = publish(store, stage(store)).manifest
     store.delete(keys.blob(manifest.files[0].sha256))
-    with pytest.raises(CorruptArtifact, match="gone"):
-        publish(store, stage(store, "try2"))
+    assert not bundle_usable(store, "f1")
+    assert publish(store, stage(store, "try2")).created
+    assert bundle_usable(store, "f1")
 
 
 def test_a_manifest_under_another_name_is_not_believed(store: Objects) -> None:

@@ -12,9 +12,9 @@ from trainyard.spec import parse_spec
 from trainyard.stages import plan as plan_stage
 from trainyard.stages.context import Context
 from trainyard.stages.history import compile_fields, compile_story, deadline_of, shape_of, story
-from trainyard.store.bundles import staged_result
 from trainyard.store.compile_history import append_history
 from trainyard.store.documents import encode
+from trainyard.store.staging import staged_result
 
 
 def release_of(folder: Path, hub: PaperHub | None = None, **changes: Any) -> tuple[Context, Release]:

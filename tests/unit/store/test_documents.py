@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainyard.errors import CorruptArtifact, PermanentError, TrainyardError
-from trainyard.store.bundles import BundleManifest, StagedResult
+from trainyard.store.bundles import BundleManifest
 from trainyard.store.channels import Channel
 from trainyard.store.documents import check_schema, decode, encode, take
 from trainyard.store.leases import _Grant
 from trainyard.store.manifests import FileEntry, check_tree
 from trainyard.store.models import ModelManifest
+from trainyard.store.staging import StagedResult
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
