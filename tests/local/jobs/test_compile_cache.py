@@ -166,7 +166,7 @@ def test_a_lock_that_nobody_holds_is_told_and_not_waited_for(
     assert "Another process must be compiling" in log_of(store, "two")
 
 
-def publish(store: Objects) -> None:
+def put_bundle(store: Objects) -> None:
     files = (FileEntry("config.json", 2, put_blob(store, b"{}")),)
     manifest = BundleManifest("f1", files, {}, "optimum", {}, "trn2", "", 1.0, None, False)
     store.put(manifest.key, encode(manifest.to_json()))
@@ -175,7 +175,7 @@ def publish(store: Objects) -> None:
 def test_a_bundle_that_is_there_ends_the_job_before_anything_is_compiled(
     make: Callable[..., Job], run: Callable[[Job], Job], store: Objects
 ) -> None:
-    publish(store)
+    put_bundle(store)
     job = make("one", bundle="bundles/f1/manifest.json", command=["no-such-compiler"])
     assert run(job) == {"published": "bundles/f1/manifest.json"}
 
@@ -191,7 +191,7 @@ def other(store: Objects) -> WriterLease:
 def test_a_bundle_that_appears_ends_the_waiting(
     make: Callable[..., Job], run: Callable[[Job], Job], store: Objects, other: WriterLease
 ) -> None:
-    publish = threading.Timer(0.3, partial(publish, store))
+    publish = threading.Timer(0.3, partial(put_bundle, store))
     publish.start()
     assert "published" in run(make("one", bundle="bundles/f1/manifest.json", command=["no-such-compiler"]))
     publish.join()
