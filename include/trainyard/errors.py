@@ -23,6 +23,7 @@ TrainyardError
     ├── ClusterUnavailable    the Kubernetes API did not answer properly
     ├── StoreUnavailable      S3 did not answer properly
     ├── HubUnavailable        the Hub did not answer properly
+    ├── RegistryUnavailable   the OCI registry did not answer properly
     ├── BedrockUnavailable    Bedrock did not say how its models stand
     ├── CompileStalled        a compile waits for nobody, or takes longer than its like ever did
     └── Inconclusive          measured too little to judge
@@ -158,6 +159,10 @@ class StoreUnavailable(TransientError):
 
 
 class HubUnavailable(TransientError):
+    pass
+
+
+class RegistryUnavailable(TransientError):
     pass
 
 

@@ -1,4 +1,4 @@
-"""`trainyard`: up, down, status, doctor, plan, release, rollback, demo."""
+"""`trainyard`: up, down, status, doctor, plan, release, rollback, demo, store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from trainyard_cli import store
 from trainyard_cli.stack import Stack, stack
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Brings language models into service on AWS Trainium and Inferentia, and back.",
 )
+app.add_typer(store.app, name="store")
 console = Console()
 
 Home = Annotated[Path | None, typer.Option(help="State folder of the local stack (default: TRAINYARD_HOME).")]
