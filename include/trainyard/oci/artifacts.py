@@ -1,7 +1,7 @@
 """The OCI image manifest of a model or a bundle. Pure: bytes in, descriptions out.
 
     config       our manifest as it lies in S3, byte for byte (a signature in it stays good)
-    layers       every blob that it names, under its own digest: nothing is packed anew
+    layers       every blob that it names, packs too, under its own digest: nothing is packed anew
     artifactType what it is, for `oras discover` and for ECR's console
 
 A layer that is one file has its path as title, so that a plain `oras pull` brings the tree of a model.
@@ -19,6 +19,7 @@ from trainyard.errors import CorruptArtifact, PermanentError, Problem, Refused
 from trainyard.oci.references import Reference
 from trainyard.store.bundles import BundleManifest
 from trainyard.store.documents import decode, take
+from trainyard.store.manifests import blobs_of
 from trainyard.store.models import ModelManifest
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -75,16 +76,10 @@ def read_artifact(body: bytes, where: str) -> Artifact:
         document = BundleManifest.from_json(raw, where)
     if not document.files:
         raise CorruptArtifact(f"{where} names no files.")
-    found: dict[str, Blob] = {}
-    for blob in blobs_of(document):
-        if blob.size and found.setdefault(blob.sha256, blob).size != blob.size:
-            raise CorruptArtifact(f"{where}: {blob.sha256} has two sizes.")
-    return Artifact(document, body, tuple(sorted(found.values())))
-
-
-def blobs_of(document: ModelManifest | BundleManifest) -> tuple[Blob, ...]:
-    """What has to lie in S3 for the document to be whole."""
-    return tuple(Blob(entry.sha256, entry.size, entry.path) for entry in document.files)
+    paths = {entry.sha256: entry.path for entry in reversed(document.files) if entry.pack is None}
+    sizes = blobs_of(document)
+    blobs = (Blob(digest, sizes[digest], paths.get(digest, "")) for digest in sorted(sizes) if sizes[digest])
+    return Artifact(document, body, tuple(blobs))
 
 
 def to_oci(artifact: Artifact) -> dict[str, Any]:

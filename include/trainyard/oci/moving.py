@@ -112,8 +112,8 @@ def pull(
     run_all(
         [partial(_pull_blob, objects, there, blob, counter, stop) for blob in artifact.blobs], parallel, stop
     )
-    if any(entry.size == 0 for entry in artifact.document.files):
-        blobs.put_blob(objects, b"")
+    if any(entry.size == 0 and entry.pack is None for entry in artifact.document.files):
+        blobs.put_blob(objects, b"")  # no layer: some registries refuse empty ones
     _check_config(objects, artifact)
     created = _publish(objects, artifact, subject)
     return Moved(str(subject), f"sha256:{config}", counter.sent, counter.bytes, counter.present, created)

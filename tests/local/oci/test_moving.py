@@ -7,6 +7,7 @@ import json
 import os
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import oras.client
@@ -20,9 +21,9 @@ from trainyard.oci.references import Reference, Subject, parse_reference
 from trainyard.oci.registry import Registry
 from trainyard.store import keys
 from trainyard.store.blobs import put_blob
-from trainyard.store.bundles import BundleManifest, read_bundle
+from trainyard.store.bundles import BundleManifest, missing_blobs, read_bundle
 from trainyard.store.documents import encode
-from trainyard.store.manifests import FileEntry
+from trainyard.store.manifests import FileEntry, Pack
 from trainyard.store.models import ModelManifest, publish_model, read_model
 from trainyard.store.objects import Objects
 
@@ -65,7 +66,12 @@ def publish(store: Objects, files: Mapping[str, bytes] = FILES) -> ModelManifest
 
 
 def publish_bundle(store: Objects) -> BundleManifest:
-    entries = (FileEntry("model.neff", 9, put_blob(store, b"neff bytes"[:9])),)
+    pack = Pack(put_blob(store, b"{}[]"), 2)
+    entries = (
+        FileEntry("config.json", 2, hashlib.sha256(b"{}").hexdigest(), replace(pack, offset=0)),
+        FileEntry("list.json", 2, hashlib.sha256(b"[]").hexdigest(), pack),
+        FileEntry("model.neff", 9, put_blob(store, b"neff bytes"[:9])),
+    )
     inputs, versions = {"tp": 4}, {"neuronx-cc": "2"}
     bundle = BundleManifest("f1", entries, inputs, "optimum", versions, "trn2", "2026", 2.5, None, False)
     store.put_new(bundle.key, encode(bundle.to_json()))
@@ -107,10 +113,12 @@ def test_a_bundle_goes_to_a_registry_and_comes_back_the_same(
 ) -> None:
     bundle = publish_bundle(store)
     pushed = push(store, BUNDLE, reference(registry))
+    assert pushed.sent == 2  # a pack is one layer
     empty_store()
     by_digest = f"{registry.address}/team/models@{pushed.digest}"
     assert pull(store, parse_reference(by_digest)).subject == "bundle:f1"
     assert read_bundle(store, "f1") == bundle
+    assert missing_blobs(store, bundle.files) == []
 
 
 def test_layers_are_the_blobs_themselves_and_a_plain_oras_pull_brings_the_tree(
