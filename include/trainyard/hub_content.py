@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError
+from trainyard.hub_reader import Hold, Reader
 
 # Tries without a byte of progress between them.
 TRIES = 5
 CHUNK = 1 << 20
 LONGEST_WAIT = 20.0
+MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Content:
@@ -24,6 +27,7 @@ class Content:
 
     def __init__(self, endpoint: str, token: str | None) -> None:
         self.endpoint, self.token = endpoint, token
+        self.hold = Hold()
         self._manager: Any = None
 
     def read(self, repo: str, sha: str, path: str, max_bytes: int) -> bytes:
@@ -90,28 +94,75 @@ class Content:
                 fruitless = 0 if done > before else fruitless + 1
                 _wait(error, fruitless)
 
+    def reader(self, repo: str, sha: str, path: str, size: int, digest: str | None = None) -> Reader:
+        """Ranged reads of one file, from several threads. digest: its SHA-256, where the Hub listed one."""
+        return Reader(self, repo, sha, path, size, digest)
+
     @contextmanager
     def _open(self, repo: str, sha: str, path: str, headers: dict[str, str]) -> Iterator[Any]:
-        """The reply to a GET, checked. What breaks inside the block becomes HubUnavailable."""
+        """The reply to a GET, checked, redirects followed. What breaks inside the block becomes
+        HubUnavailable."""
+        where = f"{repo}@{sha}: {path}"
+        with self.open_url(self.url(repo, sha, path), where, headers, repo) as (response, _):
+            check(response, where)
+            yield response
+
+    def url(self, repo: str, sha: str, path: str) -> str:
+        return f"{self.endpoint}/{repo}/resolve/{sha}/{quote(path)}"
+
+    @contextmanager
+    def open_url(
+        self, url: str, where: str, headers: dict[str, str], repo: str
+    ) -> Iterator[tuple[Any, list[Any]]]:
+        """The last reply to a GET, and the redirects that led there; its status is the caller's to check."""
         import urllib3.exceptions
 
-        url = f"{self.endpoint}/{repo}/resolve/{sha}/{quote(path)}"
-        where = f"{repo}@{sha}: {path}"
         # The CDN must not squeeze: offsets and digests are of the file's own bytes.
         sent = {"Accept-Encoding": "identity", "User-Agent": "trainyard", **headers}
-        if self.token:
-            sent["Authorization"] = f"Bearer {self.token}"  # urllib3 drops it when redirected to another host
-        response = None
+        response, hops = None, []
         try:
-            response = self._pool().request("GET", url, headers=sent, preload_content=False)
-            _check(response, where)
-            yield response
+            for _ in range(MOST_REDIRECTS + 1):
+                self.hold.wait()
+                # The token is the Hub's: it never goes to another host, nor does a signed address need it.
+                own = {"Authorization": f"Bearer {self.token}"} if self.token and self._is_hub(url) else {}
+                response = self._pool().request(
+                    "GET", url, headers=sent | own, preload_content=False, redirect=False
+                )
+                if response.status not in _REDIRECTS:
+                    break
+                hops.append(response.headers)
+                url = self._next(url, response.headers.get("Location", ""), where, repo)
+                response.drain_conn()
+            else:
+                raise PermanentError(f"{where}: the Hub redirects in a circle. Look at its status page.")
+            if response.status == 429:
+                self.hold.set(retry_after(response) or 0.0)
+            hops.append({"Location": url})
+            yield response, hops
         except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
             raise HubUnavailable(f"{where}: the connection to the Hub broke ({error}).") from error
         finally:
             if response is not None:
                 # Read to its end it can serve the next request; cut short it cannot.
                 response.release_conn() if response.length_remaining == 0 else response.close()
+
+    def _is_hub(self, url: str) -> bool:
+        return urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
+
+    def _next(self, url: str, location: str, where: str, repo: str) -> str:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        if not location or parts.scheme not in ("http", "https"):
+            raise PermanentError(f"{where}: the Hub redirects to {location!r}, which no file can have.")
+        if urlsplit(url).scheme == "https" and parts.scheme != "https":
+            raise PermanentError(f"{where}: the Hub redirects from HTTPS to plain {parts.netloc}: refused.")
+        moved = parts.path.partition("/resolve/")
+        if self._is_hub(target) and moved[1] and moved[0].strip("/").lower() != repo.lower():
+            raise PermanentError(
+                f"{where}: the repository was moved to {moved[0].strip('/')}. Name it by its new name if you "
+                "trust it."
+            )
+        return target
 
     def _pool(self) -> Any:
         if self._manager is None:
@@ -120,15 +171,15 @@ class Content:
             self._manager = urllib3.PoolManager(
                 maxsize=32,
                 timeout=urllib3.Timeout(connect=10, read=60),
-                # Redirects lead to the CDN; everything else is repeated above, where the offset is known.
+                # Everything but a connection that is refused is repeated above, where the offset is known.
                 retries=urllib3.Retry(
-                    total=8, redirect=5, connect=2, read=0, status=0, other=0, backoff_factor=0.2
+                    total=2, redirect=0, connect=2, read=0, status=0, other=0, backoff_factor=0.2
                 ),
             )
         return self._manager
 
 
-def _check(response: Any, where: str) -> None:
+def check(response: Any, where: str) -> None:
     status = response.status
     if status in (200, 206):
         return
@@ -144,12 +195,19 @@ def _check(response: Any, where: str) -> None:
     if status == 416:
         raise CorruptArtifact(f"{where} is shorter than the Hub listed.")
     if status == 429 or status >= 500:
-        try:
-            after = float(response.headers.get("Retry-After", ""))
-        except ValueError:
-            after = None
-        raise HubUnavailable(f"{where}: the Hub answers {status}.", retry_after=after)
+        after = retry_after(response)
+        limited = " It limits how much one account may ask for." if status == 429 else ""
+        asked = f" It asks to wait {after:.0f} s." if after else ""
+        raise HubUnavailable(f"{where}: the Hub answers {status}.{limited}{asked}", retry_after=after)
     raise PermanentError(f"{where}: the Hub answers {status}. Look at its status page.")
+
+
+def retry_after(response: Any) -> float | None:
+    """Seconds that the reply asks to wait; the date form is not sent by the Hub."""
+    try:
+        return max(0.0, float(response.headers.get("Retry-After", "")))
+    except ValueError:
+        return None
 
 
 def _range(start: int, end: int) -> dict[str, str]:

@@ -1,21 +1,37 @@
-"""Progress of a transfer as log lines: how much of how much, the rate, the time left."""
+"""Progress of a transfer as log lines, and as a document for who watches: how much of how much, the rate, the
+time left."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 EVERY_SECONDS = 5.0
+# Each report is a request to S3.
+REPORT_SECONDS = 15.0
 log = logging.getLogger("trainyard.progress")
 
 
 class Progress:
     """Counts bytes from any thread, and logs a line every few seconds while the block runs, and one at its
-    end."""
+    end.
 
-    def __init__(self, what: str, total: int, files: int, *, every: float = EVERY_SECONDS) -> None:
-        self.what, self.total, self.files, self.every = what, total, files, every
+    report: called with `figures()` every 15 s and at the end; what it raises is logged and forgotten.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        files: int,
+        *,
+        every: float = EVERY_SECONDS,
+        report: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.what, self.total, self.files, self.every, self.report = what, total, files, every, report
         self.done, self.skipped, self.finished = 0, 0, 0
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._talk, name="progress", daemon=True)
@@ -29,6 +45,7 @@ class Progress:
         self._ended.set()
         self._thread.join()
         log.info("%s", self.line())
+        self._tell()
 
     def add(self, size: int) -> None:
         with self._lock:
@@ -43,11 +60,21 @@ class Progress:
         with self._lock:
             self.finished += 1
 
+    def figures(self) -> dict[str, Any]:
+        """done and total in bytes; rate in bytes a second; seconds_left: None while nobody can say."""
+        done, skipped, finished, rate, left = self._now()
+        return {
+            "what": self.what,
+            "done": done + skipped,
+            "total": self.total,
+            "rate": round(rate),
+            "seconds_left": round(left / rate) if left and rate else None if left else 0,
+            "files_done": finished,
+            "files": self.files,
+        }
+
     def line(self) -> str:
-        with self._lock:
-            done, skipped, finished = self.done, self.skipped, self.finished
-        seconds = max(time.monotonic() - self.began, 1e-6)
-        rate, left = done / seconds, max(0, self.total - done - skipped)
+        done, skipped, finished, rate, left = self._now()
         text = f"{self.what}: {_bytes(done + skipped)} of {_bytes(self.total)}, {_bytes(rate)}/s"
         if finished:
             text += f", {finished} of {self.files} files"
@@ -55,9 +82,27 @@ class Progress:
             text += f", {_duration(left / rate)} left"
         return text
 
+    def _now(self) -> tuple[int, int, int, float, int]:
+        with self._lock:
+            done, skipped, finished = self.done, self.skipped, self.finished
+        seconds = max(time.monotonic() - self.began, 1e-6)
+        return done, skipped, finished, done / seconds, max(0, self.total - done - skipped)
+
     def _talk(self) -> None:
+        told = self.began
         while not self._ended.wait(self.every):
             log.info("%s", self.line())
+            if time.monotonic() - told >= REPORT_SECONDS:
+                told = time.monotonic()
+                self._tell()
+
+    def _tell(self) -> None:
+        if self.report is None:
+            return
+        try:
+            self.report(self.figures())
+        except Exception as error:  # a transfer does not fail because nobody can watch it
+            log.warning("cannot report progress: %s", error)
 
 
 def _bytes(count: float) -> str:

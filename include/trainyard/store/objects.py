@@ -24,6 +24,8 @@ ATTEMPTS = 5
 # CopyObject refuses more than 5 GiB; larger ones are copied by parts of this size.
 COPY_PART = 1 << 30
 COPY_LIMIT = 5 << 30
+# Read at once: stays in a core's cache until it is written and hashed.
+BLOCK = 256 << 10
 
 
 class AlreadyExists(Conflict):
@@ -175,6 +177,35 @@ class Objects:
             return data
 
         return self._repeated("read", key, read) if length else b""
+
+    def get_blocks(
+        self, key: str, start: int, length: int, sink: Callable[[int, bytes], None]
+    ) -> list[bytes]:
+        """`length` bytes from `start`, in blocks as they arrive; each goes to `sink` with its position in the
+        object at once, while it is warm, and again where a broken read is repeated.
+
+        Raises CorruptArtifact if the object is too short, and what `sink` raises.
+        """
+
+        def read() -> list[bytes]:
+            reply = self.client.get_object(
+                Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}"
+            )
+            blocks, at = [], start
+            with reply["Body"] as body:
+                while block := body.read(BLOCK):
+                    if at + len(block) > start + length:
+                        break
+                    sink(at, block)
+                    blocks.append(block)
+                    at += len(block)
+            if at != start + length:
+                raise CorruptArtifact(
+                    f"{self._where(key)} has no {length} bytes at {start}: it is shorter than it should be."
+                )
+            return blocks
+
+        return self._repeated("read", key, read) if length else []
 
     @contextmanager
     def open(self, key: str) -> Iterator[Any]:
