@@ -103,7 +103,7 @@ class Flow:
                 piece.buffer[filled : filled + taken] = rest[:taken]
                 rest, filled = rest[taken:], filled + taken
             self._pass(number, piece, free)
-        if rest or next(chunks, None):
+        if rest or any(chunks):
             raise CorruptArtifact(
                 f"{self.file.path} has more than the {self.file.size} bytes that were listed."
             )
