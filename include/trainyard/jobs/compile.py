@@ -25,6 +25,7 @@ from trainyard.jobs.compile_cache import Session
 from trainyard.jobs.compiler_run import STALL_SECONDS, Compiler, Limits, Ran
 from trainyard.jobs.hub_lookup import SECONDS as LOOKUP_SECONDS
 from trainyard.jobs.hub_lookup import look_up
+from trainyard.jobs.materialise import open_cache
 from trainyard.jobs.progress import Progress
 from trainyard.jobs.runtime import field, open_store
 from trainyard.store import keys, transfer
@@ -33,7 +34,7 @@ from trainyard.store.compile_history import append_history
 from trainyard.store.documents import timestamp
 from trainyard.store.objects import Objects
 from trainyard.store.staging import StagedResult, stage_tree, staged_result, write_result
-from trainyard.store.trees import materialise, read_files
+from trainyard.store.trees import materialise, read_tree
 
 # How often a growing log is sent.
 LOG_SECONDS = 60.0
@@ -136,9 +137,9 @@ def _bring_model(objects: Objects, job: dict[str, Any]) -> None:
     if manifest is None:
         return
     into = Path(field(job, "model_dir", str))
-    files = read_files(objects, manifest)
-    with Progress(f"materialise {manifest}", sum(entry.size for entry in files), len(files)) as progress:
-        materialise(objects, manifest, into, progress=progress.add)
+    tree, cache = read_tree(objects, manifest), open_cache(job)
+    with Progress(f"materialise {manifest}", tree.size, len(tree.wanted)) as progress:
+        materialise(objects, tree, into, progress=progress.add, cache=cache)
 
 
 def _clear(output: Path) -> None:

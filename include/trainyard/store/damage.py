@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.errors import Conflict, CorruptArtifact, NotFound, TrainyardError
+from trainyard.errors import CorruptArtifact, NotFound, TrainyardError
 from trainyard.store import keys, transfer
 from trainyard.store.documents import SCHEMA, decode, encode, take, timestamp
 from trainyard.store.objects import Objects
 
 log = logging.getLogger(__name__)
+# Of the reason: it may quote much.
+MOST_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class Damage:
         return Damage(*(take(document, name, str, where) for name in names))
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What a blob is that arrived wrong. sound: what S3 holds is right; etag: of what was read, None if
+    nothing is there; size, sha256: as found."""
+
+    sound: bool
+    etag: str | None
+    size: int = 0
+    sha256: str = ""
+
+
 def condemn(
     objects: Objects, fingerprint: str, path: str, reason: str, *, clock: Callable[[], float] = time.time
 ) -> bool:
@@ -59,7 +72,7 @@ def condemn(
     standing = objects.get_or_none(keys.bundle_manifest(fingerprint))
     if standing is None:
         return False
-    damage = Damage(fingerprint, digest_of(standing.body), path, reason[:2000], timestamp(clock()))
+    damage = Damage(fingerprint, digest_of(standing.body), path, reason[:MOST_WORDS], timestamp(clock()))
     objects.put(keys.bundle_damage(fingerprint), encode(damage.to_json()))
     return True
 
@@ -77,70 +90,84 @@ def damage_of(objects: Objects, fingerprint: str, manifest: bytes) -> Damage | N
     return damage if damage.manifest == digest_of(manifest) else None
 
 
-def quarantine_blob(
-    objects: Objects, digest: str, size: int, reason: str, *, clock: Callable[[], float] = time.time
-) -> bool:
-    """Move a damaged blob aside, so that the next publisher or fetch writes it anew. False: it is sound, or
-    gone; what arrived wrong was damaged on its way.
+def examine(objects: Objects, digest: str, size: int) -> Finding:
+    """Read a blob once more, by itself: one bad line must not cost everybody a good blob.
 
-    It is read once more first: one bad line must not cost everybody a good blob. Raises PermanentError (not
-    allowed), StoreUnavailable.
+    Raises StoreUnavailable, Conflict (it is written anew right now).
     """
-    key = keys.blob(digest)
+    key, seen = keys.blob(digest), hashlib.sha256()
     try:
         found = objects.head(key)
-        seen = hashlib.sha256()
         for chunk in transfer.read_chunks(objects, key, found.size, etag=found.etag):
             seen.update(chunk)
-    except (NotFound, Conflict):  # gone, or written anew meanwhile
-        return False
-    except CorruptArtifact as error:  # shorter than S3 says: it is S3's copy that is broken
-        seen, reason = hashlib.sha256(), f"{reason} {error}"
-    if (found.size, seen.hexdigest()) == (size, digest):
-        return False
-    aside = keys.quarantined_blob(digest, found.etag)
+    except NotFound:
+        return Finding(sound=False, etag=None)
+    except CorruptArtifact:  # S3 gives less than it says
+        return Finding(False, found.etag, found.size)
+    sound = (found.size, seen.hexdigest()) == (size, digest)
+    return Finding(sound, found.etag, found.size, seen.hexdigest())
+
+
+def set_aside(
+    objects: Objects,
+    digest: str,
+    size: int,
+    found: Finding,
+    reason: str,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Move the damaged version of a blob to quarantine/, so that a publisher or a fetch writes it anew.
+
+    Raises PermanentError (not allowed), Conflict (it was written anew meanwhile), StoreUnavailable.
+    """
+    if found.sound or found.etag is None:
+        return
+    key, aside = keys.blob(digest), keys.quarantined_blob(digest, found.etag)
     told = {
         "schema": SCHEMA,
         "kind": "quarantine",
         "key": key,
         "size": size,
         "found_size": found.size,
-        "found_sha256": seen.hexdigest(),
-        "reason": reason[:2000],
+        "found_sha256": found.sha256,
+        "reason": reason[:MOST_WORDS],
         "at": timestamp(clock()),
     }
     objects.put(f"{aside}.json", encode(told))
-    try:
-        objects.copy(key, aside, found.etag)
-        objects.delete_version(key, found.etag)
-    except (NotFound, Conflict):
-        return False
-    log.warning("s3://%s/%s was damaged: it is set aside as %s", objects.bucket, key, aside)
-    return True
+    objects.copy(key, aside, found.etag)
+    objects.delete_version(key, found.etag)
+    log.warning("s3://%s/%s is damaged: it was set aside as %s", objects.bucket, key, aside)
 
 
-def handle(objects: Objects, manifest: dict[str, Any], path: str, blob: str, size: int, reason: str) -> str:
-    """Do what this process may do about a damaged file of a manifest's document; returns it in words.
+def handle(
+    objects: Objects, digest: str, size: int, fingerprint: str | None, path: str, reason: str
+) -> str | None:
+    """Do what this process may do about a blob that arrived wrong twice; returns what was done, in words.
+    None: S3's copy is sound, the damage is on the way.
 
-    Pods that serve need not be allowed to write: whoever reads their error marks the bundle then.
+    fingerprint: of the bundle that names it. Pods that serve need not be allowed to write: who reads their
+    error calls `condemn` then. Raises StoreUnavailable, Conflict.
     """
+    found = examine(objects, digest, size)
+    if found.sound:
+        return None
     done = []
     try:
-        if quarantine_blob(objects, blob, size, reason):
-            done.append("The blob is set aside under quarantine/.")
+        set_aside(objects, digest, size, found, reason)
+        done.append("The blob is set aside in quarantine/." if found.etag else "The blob is gone.")
     except TrainyardError as error:
-        log.warning("cannot set the blob %s aside: %s", blob, error)
-    if manifest.get("kind") != "bundle":
-        done.append("Release again: the model's file is fetched anew if its blob is gone.")
+        log.warning("cannot set the blob %s aside: %s", digest, error)
+        done.append(f"Move {keys.blob(digest)} away: this account could not.")
+    if fingerprint is None:
+        done.append("Release again: what is missing of the model is fetched anew.")
         return " ".join(done)
     try:
-        condemn(objects, str(manifest["fingerprint"]), path, reason)
+        condemn(objects, fingerprint, path, reason)
         done.append("The bundle is marked: release again, and it is compiled anew.")
     except TrainyardError as error:
-        log.warning("cannot mark the bundle: %s", error)
-        done.append(
-            f"Mark it by `trainyard store verify`, or delete its manifest, and release again ({error})."
-        )
+        log.warning("cannot mark bundle %s: %s", fingerprint, error)
+        done.append(f"Delete {keys.bundle_manifest(fingerprint)} and release again: it could not be marked.")
     return " ".join(done)
 
 

@@ -13,7 +13,7 @@ MOST_IN_A_PACK = 256 << 10
 # One request each way, and little enough to be held in memory.
 PACK_BYTES = 8 << 20
 # Fewer small files than this are not worth it: as blobs of their own, other bundles share them.
-LEAST_FILES = 1 << 30
+LEAST_FILES = 64
 
 
 @dataclass(frozen=True)

@@ -4,46 +4,70 @@ are there."""
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import json
 import logging
+import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from trainyard.errors import CorruptArtifact, NotFound, PermanentError
-from trainyard.store import keys, transfer
-from trainyard.store.documents import SCHEMA, decode
-from trainyard.store.manifests import FileEntry, files_from_json
+from trainyard.errors import CorruptArtifact, PermanentError
+from trainyard.store import markers
+from trainyard.store.documents import decode
+from trainyard.store.downloads import Downloads
+from trainyard.store.manifests import FileEntry, blobs_of, files_from_json
+from trainyard.store.node_cache import SPARE_BYTES, NodeCache
 from trainyard.store.objects import Objects
 from trainyard.store.parallel import Stop, run_all
+from trainyard.store.placing import Placer
 
-PARALLEL = 8
-# Left free on the disk, for logs and caches of whoever runs beside.
-SPARE_BYTES = 64 << 20
+# Blobs at once.
+PARALLEL = 6
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Materialised:
-    """fetched, kept: files; bytes: read from S3."""
+    """fetched, kept: files; bytes: of the files that were fetched; cached: bytes of them that came from the
+    node's cache, not from S3."""
 
     fetched: int
     kept: int
     bytes: int
+    cached: int = 0
 
 
-def read_files(objects: Objects, manifest_key: str) -> tuple[FileEntry, ...]:
-    """Files that a model's or a bundle's manifest names. Raises NotFound, CorruptArtifact."""
-    document = decode(objects.get(manifest_key).body, manifest_key)
+@dataclass(frozen=True)
+class Tree:
+    """A manifest as far as its files go. key: of the manifest; fingerprint: of a bundle, None for a model;
+    files: all of them; wanted: those to bring."""
+
+    key: str
+    fingerprint: str | None
+    files: tuple[FileEntry, ...]
+    wanted: tuple[FileEntry, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is wanted."""
+        return sum(entry.size for entry in self.wanted)
+
+
+def read_tree(
+    objects: Objects, manifest_key: str, *, without: tuple[str, ...] = (), sha256: str | None = None
+) -> Tree:
+    """What a model's or a bundle's manifest names, but for files that match a glob of `without`.
+
+    sha256: of the manifest, where the caller was told. Raises NotFound, CorruptArtifact.
+    """
+    document = decode(objects.get(manifest_key).body, manifest_key, sha256)
     if document.get("kind") not in ("model", "bundle"):
         raise CorruptArtifact(f"{manifest_key} is no manifest of a model or a bundle.")
-    return files_from_json(document, manifest_key)
+    files = files_from_json(document, manifest_key)
+    fingerprint = str(document.get("fingerprint")) if document["kind"] == "bundle" else None
+    return Tree(manifest_key, fingerprint, files, chosen(files, without))
 
 
 def chosen(files: tuple[FileEntry, ...], without: tuple[str, ...]) -> tuple[FileEntry, ...]:
@@ -55,31 +79,35 @@ def chosen(files: tuple[FileEntry, ...], without: tuple[str, ...]) -> tuple[File
 
 def materialise(
     objects: Objects,
-    manifest_key: str,
+    tree: Tree | str,
     into: Path,
     *,
     without: tuple[str, ...] = (),
     parallel: int = PARALLEL,
     progress: Callable[[int], None] | None = None,
+    cache: NodeCache | None = None,
 ) -> Materialised:
-    """Make `into` hold the manifest's files, but for those that match a glob of `without`.
+    """Make `into` hold the tree's files (or those of the manifest at this key).
 
-    A second call after a restart reads the manifest only.
+    A second call after a restart reads the manifest only. What is damaged in S3 is set aside there, and a
+    bundle marked, as far as this account may.
 
-    Raises NotFound (no such manifest), CorruptArtifact (naming the file), PermanentError (disk full).
+    Raises NotFound (no such manifest), CorruptArtifact (naming the file), PermanentError (disk full),
+    StoreUnavailable.
     """
-    files = chosen(read_files(objects, manifest_key), without)
+    if isinstance(tree, str):
+        tree = read_tree(objects, tree, without=without)
     into.mkdir(parents=True, exist_ok=True)
-    for leftover in into.rglob(".*.part"):
-        leftover.unlink(missing_ok=True)
-    marker = into / marker_name(manifest_key)
-    known = _read_marker(marker)
-    missing = [entry for entry in files if not _is_there(into / entry.path, entry, known.get(entry.path))]
+    remove_leftovers(into)
+    marker = into / marker_name(tree.key)
+    known = markers.read(marker)
+    states = {entry.path: markers.state(into / entry.path, entry, known) for entry in tree.wanted}
+    missing = [entry for entry in tree.wanted if states[entry.path] is None]
     wanted = sum(entry.size for entry in missing)
     free = shutil.disk_usage(into).free
     if missing and free < wanted + SPARE_BYTES:
         raise PermanentError(
-            f"{manifest_key} needs {wanted} bytes more below {into}, and {free} are free. "
+            f"{tree.key} needs {wanted} bytes more below {into}, and {free} are free. "
             "Give the pod more ephemeral storage, or a larger instance store."
         )
     stop = Stop()
@@ -89,94 +117,48 @@ def materialise(
         if progress:
             progress(size)
 
-    ranges = ThreadPoolExecutor(max_workers=parallel)
-    try:
-        run_all([partial(_fetch, objects, entry, into, ranges, moved) for entry in missing], parallel, stop)
-    finally:
-        ranges.shutdown(wait=False, cancel_futures=True)
-    _write_marker(marker, manifest_key, into, files)
-    return Materialised(len(missing), len(files) - len(missing), wanted)
+    with Downloads(objects) as downloads:
+        placer = Placer(downloads, into, tree.fingerprint, cache, stop, moved)
+        sizes = blobs_of(tree.files)
+        tasks = [
+            partial(placer.bring, blob, sizes[blob], entries) for blob, entries in _by_blob(missing, sizes)
+        ]
+        for found in run_all(tasks, parallel, stop):
+            states.update(found)
+    markers.write(marker, tree.key, tree.wanted, states)
+    return Materialised(len(missing), len(tree.wanted) - len(missing), wanted, placer.cached)
 
 
 def marker_name(manifest_key: str) -> str:
     """Name of the file that says a manifest's files are all there. Hidden: no loader looks at it."""
-    return f".trainyard-{hashlib.sha256(manifest_key.encode()).hexdigest()[:12]}.json"
+    return markers.name(manifest_key)
 
 
-def _fetch(
-    objects: Objects,
-    entry: FileEntry,
-    into: Path,
-    ranges: ThreadPoolExecutor,
-    progress: Callable[[int], None],
-) -> None:
-    key = keys.blob(entry.sha256)
-    for attempt in (1, 2):
-        try:
-            transfer.download(
-                objects,
-                key,
-                into / entry.path,
-                size=entry.size,
-                sha256=entry.sha256,
-                pool=ranges,
-                progress=progress,
-            )
-            return
-        except CorruptArtifact as error:
-            # Once may have happened on the way; twice is how it lies there.
-            if attempt == 2:
-                raise CorruptArtifact(
-                    f"{entry.path} is damaged in S3: {error} Delete that blob and the manifest, then release "
-                    "again."
-                ) from error
-            log.warning("%s arrived damaged, fetching it again", entry.path)
-        except NotFound as error:
-            raise CorruptArtifact(
-                f"{entry.path}: its blob s3://{objects.bucket}/{key} is gone. Delete the manifest, then "
-                "release again."
-            ) from error
+def remove_leftovers(into: Path) -> None:
+    """What a killed process left half written."""
+    for folder, _, names in os.walk(into):
+        for name in names:
+            if name.startswith(".") and name.endswith(".part"):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
 
 
-def _is_there(path: Path, entry: FileEntry, known: Any) -> bool:
-    """Is the verified file there? Without a marker (a restart in the middle) it is hashed: cheaper than the
-    network."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    if path.is_symlink() or not path.is_file() or status.st_size != entry.size:
-        return False
-    if known == {"sha256": entry.sha256, "size": entry.size, "mtime_ns": status.st_mtime_ns}:
-        return True
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest() == entry.sha256
+def _by_blob(missing: list[FileEntry], sizes: dict[str, int]) -> Iterator[tuple[str, list[FileEntry]]]:
+    """Files by the blob that holds them, the largest first: a small one at the end leaves nobody idle."""
+    grouped: dict[str, list[FileEntry]] = {}
+    for entry in missing:
+        grouped.setdefault(entry.blob, []).append(entry)
+    yield from sorted(grouped.items(), key=lambda item: -sizes[item[0]])
 
 
-def _read_marker(marker: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        document = json.loads(marker.read_bytes())
-        if (
-            isinstance(document, dict)
-            and document.get("schema") == SCHEMA
-            and isinstance(document["files"], dict)
-        ):
-            return document["files"]
-    return {}
+def read_files(objects: Objects, manifest_key: str) -> tuple[FileEntry, ...]:
+    """Files that a model's or a bundle's manifest names. Raises NotFound, CorruptArtifact."""
+    return read_tree(objects, manifest_key).files
 
 
-def _write_marker(marker: Path, manifest_key: str, into: Path, files: tuple[FileEntry, ...]) -> None:
-    listed = {
-        entry.path: {
-            "sha256": entry.sha256,
-            "size": entry.size,
-            "mtime_ns": (into / entry.path).stat().st_mtime_ns,
-        }
-        for entry in files
-    }
-    temporary = marker.with_suffix(".part")
-    temporary.write_text(json.dumps({"schema": SCHEMA, "manifest": manifest_key, "files": listed}))
-    temporary.replace(marker)
+def read_file(objects: Objects, entry: FileEntry) -> bytes:
+    """One small file of a manifest, verified. Raises NotFound, CorruptArtifact."""
+    start = entry.pack.offset if entry.pack else 0
+    content = Downloads(objects, 1).read(entry.blob, start, entry.size)
+    markers.check(content, entry, f"s3://{objects.bucket}: blob {entry.blob}")
+    return content
