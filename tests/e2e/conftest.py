@@ -69,3 +69,11 @@ def started(yard: Yard) -> dict[str, str]:
     yard.publish(yard.stack, yard.stack.home / "scratch", "main")
     asked = {**ENGINES, **FAULTS}
     return {model: yard.ask(model, **overrides) for model, overrides in asked.items()}
+
+
+@pytest.fixture(scope="session")
+def new_weights(yard: Yard, started: dict[str, str]) -> str:
+    """Run id of a release of other weights over the promoted graph of on-nxdi."""
+    assert yard.follow(started["on-nxdi"], 300).state == "promoted"
+    yard.publish(yard.stack, yard.stack.home / "scratch", "new-weights")
+    return yard.ask("on-nxdi", model__revision="new-weights", **ENGINES["on-nxdi"])

@@ -1,0 +1,23 @@
+"""A bundle of the graph only: a revision that changes weights needs no compiler."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.yard import Yard
+
+pytestmark = pytest.mark.e2e
+
+
+def test_new_weights_for_a_compiled_graph_need_no_compiler(
+    yard: Yard, started: dict[str, str], new_weights: str
+) -> None:
+    """It finds its bundle: no compile pod, no node for one; the new weights serve."""
+    first, second = yard.follow(started["on-nxdi"]), yard.follow(new_weights, 300)
+    assert second.state == "promoted", second.failure
+    assert second.previous == first.id
+    assert second.plan.revision != first.plan.revision
+    assert second.plan.fingerprint == first.plan.fingerprint
+    assert {second.stages[stage].state for stage in ("compile", "compile_node", "publish")} == {"skipped"}
+    assert second.stages["fetch_model"].state == "done"
+    assert "nothing was compiled again" in second.stages["canary_ready"].note
