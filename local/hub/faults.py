@@ -9,7 +9,7 @@ A rule applies to requests whose decoded path its `match` is found in (and whose
     status, retry_after   answer with this status (429 and 5xx worded as the Hub does)
     delay                 seconds before the answer starts
     truncate              close the connection after this many bytes of the body
-    flip_bit              flip a bit of the file's byte at this offset
+    flip_bit              flip a bit of the file's byte at this offset; ranges without it are left alone
     rate                  bytes a second
     ignore_range          answer 200 with the whole file although a range was asked for
     moving_etag           a different ETag in every answer
@@ -73,12 +73,14 @@ class Faults:
             private=frozenset(content.get("private", ())),
         )
 
-    def take(self, method: str, path: str) -> Fault:
-        """The fault for this request; using it counts towards its rule's `count`."""
+    def take(self, method: str, path: str, asked: str | None = None) -> Fault:
+        """The fault for this request; using it counts towards its rule's `count`. asked: its Range header."""
         for rule in self._content().get("rules", ()):
             knobs = dict(rule)
             match, wanted, count = knobs.pop("match", ""), knobs.pop("method", None), knobs.pop("count", None)
             if (wanted not in (None, method)) or not re.search(match, path):
+                continue
+            if "flip_bit" in knobs and not _covers(asked, knobs["flip_bit"]):
                 continue
             key = json.dumps(rule, sort_keys=True)
             if count is not None and self.used[key] >= count:
@@ -86,3 +88,9 @@ class Faults:
             self.used[key] += 1
             return Fault(**knobs)
         return SOUND
+
+
+def _covers(asked: str | None, offset: int) -> bool:
+    """Is the byte at `offset` in a range such as `bytes=0-99` or `bytes=5-`?"""
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+    return found is None or (int(found[1]) <= offset and (not found[2] or offset <= int(found[2])))

@@ -54,7 +54,8 @@ class Hub:
 
     async def _answer_or_fail(self, request: web.Request) -> web.StreamResponse:
         try:
-            fault = self.faults.take(request.method, unquote(request.rel_url.raw_path))
+            path = unquote(request.rel_url.raw_path)
+            fault = self.faults.take(request.method, path, request.headers.get("Range"))
             await asyncio.sleep(fault.delay)
             if fault.status is not None:
                 raise _failure(fault)

@@ -21,8 +21,10 @@ class Rule:
     """What to do to the next `times` requests of `method` whose path has `match` in it.
 
     kind: "status" (answer `status`, not forwarded), "reset" (close at once), "lost" (forward, then close
-    instead of answering), "cut" (send half of the body), "flip" (flip a bit in the middle of the body),
-    "hang" (say nothing).
+    instead of answering), "cut" (send half of the body), "flip" (flip a bit of the answer's body),
+    "flip_sent" (flip one of the request's body), "trickle" (answer in small pieces), "hang" (say nothing).
+    at: where in the body the bit is, from 0 to 1. least: bytes of the request's body, or of the range that is
+    asked for, below which the rule does not apply.
     """
 
     kind: str
@@ -30,6 +32,9 @@ class Rule:
     match: str = ""
     times: int = 1
     status: int = 503
+    at: float = 0.5
+    bit: int = 0
+    least: int = 0
 
 
 @dataclass
@@ -38,9 +43,11 @@ class Faulty:
     rules: list[Rule] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
 
-    def take(self, method: str, path: str) -> Rule | None:
+    def take(self, method: str, path: str, size: int = 0) -> Rule | None:
         self.seen.append(f"{method} {path}")
         for rule in self.rules:
+            if size < rule.least:
+                continue
             if rule.times > 0 and rule.method == method and re.search(rule.match, path):
                 rule.times -= 1
                 return rule
@@ -58,8 +65,10 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
-                rule = faulty.take(self.command, self.path)
+                rule = faulty.take(self.command, self.path, len(body) or self._asked())
             kind = rule.kind if rule else ""
+            if kind == "flip_sent" and rule:
+                body = _flipped(body, rule)
             if kind == "reset":
                 return self._reset()
             if kind == "hang":
@@ -79,14 +88,22 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
             connection.close()
             if kind == "lost":
                 return self._reset()
-            if kind == "flip" and content:
-                middle = len(content) // 2
-                content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-            return self._answer(reply.status, reply.getheaders(), content, cut=kind == "cut")
+            if kind == "flip" and rule:
+                content = _flipped(content, rule)
+            return self._answer(
+                reply.status, reply.getheaders(), content, cut=kind == "cut", slowly=kind == "trickle"
+            )
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
 
-        def _answer(self, status: int, headers: list[Any], content: bytes, cut: bool = False) -> None:
+        def _asked(self) -> int:
+            """Bytes of the range that is asked for."""
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            return int(found[2]) - int(found[1]) + 1 if found else 0
+
+        def _answer(
+            self, status: int, headers: list[Any], content: bytes, cut: bool = False, slowly: bool = False
+        ) -> None:
             self.send_response_only(status)
             length = str(len(content))
             for name, value in headers:
@@ -97,7 +114,12 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
             self.send_header("Content-Length", length)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content[: len(content) // 2] if cut else content)
+                step = max(1, len(content) // 20) if slowly else max(1, len(content))
+                for start in range(0, len(content) // 2 if cut else len(content), step):
+                    end = min(start + step, len(content) // 2) if cut else start + step
+                    self.wfile.write(content[start:end])
+                    if slowly:
+                        ended.wait(0.02)
             if cut:
                 self.wfile.flush()
                 self._reset()
@@ -128,6 +150,13 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
         ended.set()
         server.shutdown()
         server.server_close()
+
+
+def _flipped(body: bytes, rule: Rule) -> bytes:
+    if not body:
+        return body
+    place = min(len(body) - 1, int(rule.at * len(body)))
+    return body[:place] + bytes([body[place] ^ (1 << rule.bit)]) + body[place + 1 :]
 
 
 class _Nowhere:

@@ -38,6 +38,9 @@ def run_all(tasks: Iterable[Callable[[], T]], workers: int, stop: Stop) -> list[
     futures = [pool.submit(task) for task in tasks]
     try:
         wait(futures, return_when=FIRST_EXCEPTION)
+        if any(future.done() and isinstance(future.exception(), Cancelled) for future in futures):
+            # Whoever failed told the others first, and is about to say why.
+            wait(futures, timeout=GRACE_SECONDS)
         failures = [future.exception() for future in futures if future.done()]
         for failure in failures:
             if failure is not None and not isinstance(failure, Cancelled):

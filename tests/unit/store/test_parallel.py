@@ -47,3 +47,23 @@ def test_one_that_hangs_does_not_keep_the_failure_from_being_told(monkeypatch: p
             run_all([lambda: release.wait(30), failing], 2, Stop())
     finally:
         release.set()
+
+
+def test_the_failure_is_raised_and_not_the_word_to_stop_that_it_caused() -> None:
+    stop, others_ended = Stop(), threading.Event()
+
+    def follow() -> None:
+        try:
+            while True:
+                stop.check()
+        finally:
+            others_ended.set()
+
+    def fail() -> None:
+        stop.set()  # as transfers do that tell their siblings themselves
+        others_ended.wait(5)
+        threading.Event().wait(0.05)  # the sibling's end is known before this one's
+        raise ValueError("the reason")
+
+    with pytest.raises(ValueError, match="the reason"):
+        run_all([follow, fail], 2, stop)
