@@ -63,6 +63,25 @@ class Settings(BaseSettings):
     health_schedule: str | None = Field(
         "*/30 * * * *", description="Cron of fleet_health: how often what serves now is looked at."
     )
+    housekeeping_schedule: str | None = Field(
+        "30 3 * * *", description="Cron of housekeeping: how often what nothing names is looked for."
+    )
+    housekeeping_deletes: bool = Field(
+        False, description="Do scheduled runs of housekeeping delete? Else they only say what they would."
+    )
+    keep_good_releases: int = Field(
+        3, ge=1, description="Promoted releases a model that stay ready, whatever their age."
+    )
+    keep_days: float = Field(
+        14.0, ge=0, description="How long everything of a release is kept, good or not, and what none names."
+    )
+    keep_log_days: float = Field(
+        30.0, ge=0, description="Logs and samples of releases that are not kept for another reason."
+    )
+    keep_cache_days: float = Field(60.0, ge=0, description="Compile caches that nobody wrote to.")
+    sweep_grace_hours: float = Field(
+        24.0, ge=1, description="What is younger may be part of something being written: it is never swept."
+    )
     lease_minutes: float = Field(
         240.0, gt=0, description="A holder that says nothing for so long loses the model."
     )

@@ -82,10 +82,14 @@ def test_trainyard_commands_and_options_that_documents_name_exist() -> None:
             continue
         assert words[1] in known, f"{where}: there is no `trainyard {words[1]}`"
         seen.add(words[1])
-        options = {option for parameter in known[words[1]].params for option in parameter.opts}
+        command = known[words[1]]
+        if group := getattr(command, "commands", None):
+            assert words[2] in group, f"{where}: there is no `trainyard {words[1]} {words[2]}`"
+            command = group[words[2]]
+        options = {option for parameter in command.params for option in parameter.opts}
         for word in words[2:]:
             assert not word.startswith("--") or word in options, (
-                f"{where}: `trainyard {words[1]}` has no {word}"
+                f"{where}: `{' '.join(words[:3])}` has no {word}"
             )
     assert {"release", "rollback", "status"} <= seen
 
