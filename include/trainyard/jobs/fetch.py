@@ -19,7 +19,8 @@ from trainyard.jobs.progress import Progress
 from trainyard.jobs.runtime import field, open_store
 from trainyard.sources import open_source, parse
 from trainyard.sources.base import Source
-from trainyard.store import blobs, keys, uploads
+from trainyard.store import keys, uploads
+from trainyard.store.announcements import Announcement
 from trainyard.store.bundles import missing_blobs
 from trainyard.store.documents import SCHEMA, encode, timestamp
 from trainyard.store.manifests import FileEntry
@@ -85,6 +86,9 @@ def fetch_from(
     Raises Refused (policy), NotFound, PermanentError, CorruptArtifact, HubUnavailable, StoreUnavailable. What
     was sent until then is gone on with by the next try.
     """
+    # No sweep takes away what this fetch finds in S3 and does not send again.
+    announcement = Announcement(objects, f"fetch {repo}@{revision}")
+    announcement.protect([keys.model_manifest(repo, revision)])
     try:
         manifest = read_model(objects, repo, revision)
         if not missing_blobs(objects, manifest.files):
@@ -96,11 +100,12 @@ def fetch_from(
     selection = inspect(source, repo, revision)
     _clean_up(objects)
     with Progress(f"fetch {repo}", selection.size, len(selection.take), report=report) as progress:
-        small = _Small(objects, source, repo, revision, progress)
+        small = _Small(objects, source, repo, revision, progress, announcement)
         mirror = Mirror(objects, source, revision, progress, streams=streams)
         known = run_all(
             [partial(small.identify, file) for file in selection.take], min(streams, 8), small.stop
         )
+        announcement.protect_blobs(entry.blob for entry in known)
         mirror.send([_as_file(entry) for entry in known if entry.path not in small.sent])
     manifest = ModelManifest(repo, revision, tuple(sorted(known)), timestamp(time.time()), source.label)
     published = publish_model(objects, manifest)[0]
@@ -124,10 +129,16 @@ class _Small:
     """Files whose SHA-256 nobody told: found out first. Those outside LFS are in memory by then, and sent."""
 
     def __init__(
-        self, objects: Objects, source: Source, repo: str, revision: str, progress: Progress
+        self,
+        objects: Objects,
+        source: Source,
+        repo: str,
+        revision: str,
+        progress: Progress,
+        announcement: Announcement,
     ) -> None:
         self.objects, self.source, self.repo, self.revision = objects, source, repo, revision
-        self.progress, self.stop = progress, Stop()
+        self.progress, self.stop, self.announcement = progress, Stop(), announcement
         self.sent: set[str] = set()
         self.sent_files, self.sent_bytes = 0, 0
         self._lock = threading.Lock()
@@ -158,7 +169,7 @@ class _Small:
                 "Its source is damaged, or something on the way changes it."
             )
         digest = hashlib.sha256(content).hexdigest()
-        is_new = not blobs.has_blob(self.objects, digest, len(content))
+        is_new = not self.announcement.has_blob(digest, len(content))
         if is_new:
             self.objects.put(keys.blob(digest), content)
         with self._lock:

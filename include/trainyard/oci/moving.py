@@ -25,6 +25,7 @@ from trainyard.oci.artifacts import (
 from trainyard.oci.references import Reference, Subject
 from trainyard.oci.registry import Registry
 from trainyard.store import blobs, keys, transfer
+from trainyard.store.announcements import Announcement
 from trainyard.store.bundles import read_bundle
 from trainyard.store.models import ModelManifest, read_model
 from trainyard.store.objects import AlreadyExists, Objects
@@ -107,6 +108,9 @@ def pull(
     subject = subject_of(artifact)
     check_layers(manifest, artifact, where)
     _check_names(artifact)
+    # No sweep takes away what this pull finds in S3 and does not bring again.
+    announcement = Announcement(objects, f"pull {reference}")
+    announcement.protect([subject.manifest_key, *(keys.blob(blob.sha256) for blob in artifact.blobs)])
     counter = _Counter(progress)
     stop = Stop()
     run_all(

@@ -6,12 +6,15 @@ from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip
+from trainyard.store.announcements import wait_until_free
 from trainyard.store.models import read_model
 
 _DEADLINE = 6 * 3600
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:
+    # The record says by now what this release needs; a sweep that began before may be about to delete it.
+    wait_until_free(ctx.objects, [release.plan.model_manifest, release.plan.bundle_manifest])
     if ctx.objects.head_or_none(release.plan.model_manifest) is not None:
         return Skip(f"{release.spec.model.repo}@{release.plan.revision[:12]} is in S3 already")
     return cpu_job(

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard.errors import Conflict, CorruptArtifact, LeaseHeld, LeaseLost, StoreUnavailable
-from trainyard.store import keys
+from trainyard.store import blobs, keys
 from trainyard.store.documents import SCHEMA, decode, encode, take, timestamp
 from trainyard.store.objects import Objects
 
@@ -72,6 +72,14 @@ class Announcement:
             self._written = self.monotonic()
         if new:
             wait_until_free(self.objects, new, clock=self.clock, sleep=self.sleep)
+
+    def has_blob(self, digest: str, size: int) -> bool:
+        """Is the blob there, and will it stay? One that is not there needs no announcement: what is written
+        now is too young for any sweep."""
+        if not blobs.has_blob(self.objects, digest, size):
+            return False
+        self.protect_blobs([digest])
+        return blobs.has_blob(self.objects, digest, size)
 
     def protect_blobs(self, digests: Iterable[str]) -> None:
         self.protect(keys.blob(digest) for digest in digests)

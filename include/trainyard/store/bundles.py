@@ -12,6 +12,7 @@ from typing import Any
 
 from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError
 from trainyard.store import blobs, keys
+from trainyard.store.announcements import Announcement
 from trainyard.store.damage import damage_of, digest_of
 from trainyard.store.documents import SCHEMA, decode, encode, take, take_optional, timestamp
 from trainyard.store.manifests import FileEntry, blobs_of, files_from_json
@@ -135,12 +136,17 @@ def publish_bundle(
     bundle. Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid
     set of files), Conflict (the published bundle has other inputs).
     """
+    # No sweep takes away what this publisher finds in S3 and does not copy again.
+    announcement = Announcement(objects, f"publish {fingerprint}", clock=clock)
+    announcement.protect([keys.bundle_manifest(fingerprint)])
     standing = _standing(objects, fingerprint)
     if standing is not None and standing.manifest is not None:
         return Published(_same_inputs(standing.manifest, inputs), created=False)
     staged = read_result(objects, fingerprint, staged_prefix)
     if validate is not None:
         _check_set(objects, staged, staged_prefix, validate)
+
+    announcement.protect_blobs(each.sha256 for each in staged.held())
 
     def adopt(each: StagedObject) -> bool:
         return blobs.adopt(objects, staged_prefix + each.name, each.sha256, each.size, each.etag)

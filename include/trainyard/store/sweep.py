@@ -26,7 +26,8 @@ BATCH = 1000
 # Manifests before blobs: what they named is free in the same run.
 KINDS = ("manifests", "blobs", "staging", "logs", "cache", "leftovers", "uploads")
 # Written on the way, of no use afterwards; runs/ only helps links of old runs.
-_LEFTOVERS = ("uploads/", "progress/", "runs/")
+_LEFTOVERS = ("uploads/", "progress/", "runs/", "quarantine/")
+_KEPT_LONGER = ("runs/", "quarantine/")
 _DAY = 86400.0
 
 
@@ -198,7 +199,7 @@ class Sweep:
         self._delete(freed, unnamed())
 
     def _leftovers(self, freed: Freed) -> None:
-        """Progress and states of transfers, and announcements that are over."""
+        """Progress and states of transfers, old announcements, and what was set aside as damaged."""
         grace = self.now - self.policy.grace_seconds
         limit = self.now - self.policy.log_days * _DAY
 
@@ -206,7 +207,7 @@ class Sweep:
             for prefix in (*_LEFTOVERS, PUBLISHING):
                 for info in self.objects.list(prefix):
                     running = any(release in info.key for release in self.roots.running)
-                    if info.modified > (limit if prefix == "runs/" else grace) or running:
+                    if info.modified > (limit if prefix in _KEPT_LONGER else grace) or running:
                         freed.kept += 1
                     else:
                         yield info
