@@ -7,6 +7,8 @@ Here bytes are pushed in right after `recv` and stamped there. Framing follows R
 from __future__ import annotations
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_SIZE_DIGITS = 8
+HEX_DIGITS = b"0123456789abcdefABCDEF"
 
 
 class MalformedResponse(Exception):
@@ -33,6 +35,14 @@ class Response:
         """Take bytes as they came from the socket; return decoded body bytes (possibly none)."""
         if self._state == "until-close":
             return data
+        if self._state == "chunk-size" and not self._buffer:
+            # A server that streams sends one chunk at a time, and nearly always it arrives in one piece.
+            end = data.find(b"\r\n")
+            digits = data[:end]
+            if 0 < end <= MAX_SIZE_DIGITS and not digits.translate(None, HEX_DIGITS):
+                size = int(digits, 16)
+                if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
+                    return data[end + 2 : -2]
         self._buffer += data
         body = bytearray()
         while not self.complete and self._advance(body):
@@ -131,7 +141,7 @@ class Response:
         if line is None:
             return False
         digits = line.split(b";", 1)[0].strip()  # extensions follow the semicolon
-        if not digits or digits.translate(None, b"0123456789abcdefABCDEF"):  # int() takes more
+        if not digits or digits.translate(None, HEX_DIGITS):  # int() takes more
             raise MalformedResponse(f"not a chunk size: {line[:40]!r}")
         self._left = int(digits, 16)
         self._state = "chunk-data" if self._left else "trailers"

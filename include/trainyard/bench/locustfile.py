@@ -23,6 +23,7 @@ from locust.exception import StopUser
 
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
+from trainyard.bench.hub import read_in_hub
 from trainyard.bench.workload import Workload, order, prompt
 
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
@@ -111,7 +112,12 @@ class Asker(User):
 
     def ask(self, arm: str, pair: int, text: str) -> None:
         url = next(run.addresses[arm]).rstrip("/") + run.workload.path
-        exchange = Exchange(url, run.workload.payload(run.model, text), timeout=run.workload.timeout_seconds)
+        exchange = Exchange(
+            url,
+            run.workload.payload(run.model, text),
+            timeout=run.workload.timeout_seconds,
+            read=read_in_hub,
+        )
         intended = exchange.started
         try:
             exchange.run()

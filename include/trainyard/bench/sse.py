@@ -12,6 +12,15 @@ class Events:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take bytes; return the data of every event that is now complete."""
+        if (
+            piece.startswith(b"data: ")
+            and piece.endswith(b"\n\n")
+            and not self._rest
+            and not self._data
+            and piece.find(b"\n") == len(piece) - 2
+            and b"\r" not in piece
+        ):
+            return [piece[6:-2]]  # one event of one line, as servers send them
         text = self._rest + piece
         held = b""
         if text.endswith(b"\r"):  # perhaps the first half of "\r\n": decide when the next byte is known

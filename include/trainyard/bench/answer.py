@@ -1,0 +1,195 @@
+"""What a server answers to one request, pushed in as bytes that were stamped when they arrived.
+
+No I/O: who reads (`exchange`, `hub`) hands over each piece and its stamp, and hears when there is no more to
+read. The way of a plain piece, one HTTP chunk with one event in it, is short: at 64 streams there are
+thousands of them a second, and a reader that is busy stamps late.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard.bench.http1 import Response
+from trainyard.bench.sse import Events
+
+DETAIL_CHARACTERS = 300
+_DECODER = json.JSONDecoder()
+
+
+class Answer:
+    """One answer. Stamps are on the reader's clock. `stream`: an event stream was asked for.
+
+    first: the first chunk with text. error, detail: a kind of `samples.FAILURES`, and words; empty if none.
+    done: the stream's own end was seen, or all bytes of the body.
+    """
+
+    def __init__(self, *, stream: bool) -> None:
+        self.stream = stream
+        self.first: float | None = None
+        self.last: float | None = None  # the last piece of any kind
+        self.usage: dict[str, Any] | None = None
+        self.finish_reason = ""
+        self.error = ""
+        self.detail = ""
+        self.done = False
+        self._response, self._events = Response(), Events()
+        self._is_stream = False  # the answer is one; known with its head
+        self._whole = bytearray()  # of an answer that is none
+        self._texts: list[str] = []
+        self._stamps: list[float] = []  # of every chunk with text
+        self._counts: list[tuple[float, int]] = []  # (stamp, new tokens) where the server counts as it goes
+        self._counted = 0
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def chunks(self) -> int:
+        return len(self._stamps)
+
+    def feed(self, data: bytes, now: float) -> bool:
+        """Take a piece. True when nothing more has to be read. Raises MalformedResponse."""
+        self.last = now
+        response = self._response
+        body = response.feed(data)
+        if self._is_stream:
+            if body:
+                for event in self._events.feed(body):
+                    self._take_event(event, now)
+        elif response.status:
+            kind = response.headers.get("content-type", "")
+            if response.status == 200 and kind.startswith("text/event-stream"):
+                self._is_stream = True
+                for event in self._events.feed(body):
+                    self._take_event(event, now)
+            else:
+                self._whole += body
+        return self.done or response.complete or bool(self.error)
+
+    def close(self) -> None:
+        """The peer closed the connection."""
+        self._response.end()
+
+    def conclude(self) -> None:
+        """No more will be read: name what is wrong with the answer, the most telling first."""
+        if self.error:
+            return
+        status, complete = self._response.status, self._response.complete
+        if not status or (not complete and not self.done):
+            self.fail("cut", f"the connection ended after {self.chunks} chunks of text")
+        elif status != 200:
+            kind = "http_5xx" if status >= 500 else "http_4xx"
+            self.fail(kind, f"{status}: {self._whole.decode('utf-8', 'replace')}")
+        elif not self.stream:
+            self._conclude_whole()
+        elif not self._texts:
+            self.fail("empty", "200, but no text")
+        elif not self.done:
+            self.fail("no_done", "the stream ended without [DONE]")
+        elif self.usage is None:
+            self.fail("no_usage", "the stream ended without token counts")
+
+    def fail(self, kind: str, detail: str) -> None:
+        """The first failure counts."""
+        if not self.error:
+            self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
+
+    def tokens(self) -> list[tuple[float, int]]:
+        """(stamp, tokens) of every chunk that brought tokens.
+
+        Counts sent along with the chunks; else the final count, spread over the chunks by their characters.
+        """
+        if self._counts or not self._stamps:
+            return self._counts
+        total = (self.usage or {}).get("completion_tokens")
+        if not isinstance(total, int):
+            return []
+        if total == len(self._texts) + 1 and self.finish_reason == "stop":
+            total -= 1  # the end-of-sequence token is counted and has no text
+        if total == len(self._texts):
+            return [(stamp, 1) for stamp in self._stamps]
+        characters = sum(map(len, self._texts))
+        seen, given, spread = 0, 0, []
+        for stamp, text in zip(self._stamps, self._texts, strict=True):
+            seen += len(text)
+            new = round(total * seen / characters) - given
+            given += new
+            if new:
+                spread.append((stamp, new))
+        return spread
+
+    def _take_event(self, event: bytes, now: float) -> None:
+        if event == b"[DONE]":
+            self.done = True
+            return
+        chunk = self._parse(event)
+        if chunk.get("error"):
+            self.fail("error_event", json.dumps(chunk["error"]))
+        choices = chunk.get("choices")
+        for choice in choices or ():
+            text = text_of(choice)
+            if text:
+                if self.first is None:
+                    self.first = now
+                self._texts.append(text)
+                self._stamps.append(now)
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        usage = chunk.get("usage")
+        if not isinstance(usage, dict):
+            return
+        count = usage.get("completion_tokens")
+        if isinstance(count, int):
+            self.usage = usage
+            new = count - self._counted
+            if choices and new > 0:  # the last chunk repeats the total and has no choices
+                self._counts.append((now, new))
+                self._counted = count
+
+    def _conclude_whole(self) -> None:
+        """An answer that was asked for in one piece."""
+        if not self._whole:
+            self.fail("empty", "200, but no body")
+            return
+        answer = self._parse(bytes(self._whole))
+        for choice in answer.get("choices") or ():
+            self._texts.append(text_of(choice))
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        usage = answer.get("usage")
+        self.usage = usage if isinstance(usage, dict) else None
+        if not self.text:
+            self.fail("empty", "200, but no text")
+        elif self.usage is None:
+            self.fail("no_usage", "no token counts")
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        """A JSON object, or an empty one and a failure."""
+        try:
+            document, _ = _DECODER.raw_decode(data.decode())  # half of what json.loads takes
+        except ValueError:
+            try:
+                document = json.loads(data)  # with spaces before it, or in another encoding
+            except ValueError:
+                document = None
+        if isinstance(document, dict):
+            return document
+        self.fail("malformed", f"not a JSON object: {data[:80]!r}")
+        return {}
+
+
+def text_of(choice: Mapping[str, Any]) -> str:
+    """What a chunk or an answer adds, of whatever kind. The early chunk that only names the role: nothing."""
+    part = choice.get("delta") or choice.get("message") or choice
+    text = part.get("content")
+    if text:
+        return str(text)
+    for key in ("text", "reasoning_content", "reasoning"):
+        if part.get(key):
+            return str(part[key])
+    return json.dumps(part["tool_calls"]) if part.get("tool_calls") else ""
