@@ -17,6 +17,8 @@ from trainyard.store.objects import Objects
 from trainyard.store.staging import StagedResult, staged_file, staged_result
 
 INPUTS = {"tp": 4}
+# Of the bundle that victims publish.
+PUBLISHED = (1_500_000, 400_000, 3000, 3000, 3000, 3000)
 
 
 def model_files(seed: int, sizes: tuple[int, ...]) -> dict[str, bytes]:

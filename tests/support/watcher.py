@@ -6,18 +6,20 @@ import hashlib
 import threading
 from types import TracebackType
 
+from trainyard.errors import TrainyardError
 from trainyard.store import keys
 from trainyard.store.bundles import BundleManifest
 from trainyard.store.documents import decode
 from trainyard.store.manifests import blobs_of
 from trainyard.store.models import ModelManifest
-from trainyard.store.objects import Objects
+from trainyard.store.objects import ObjectInfo, Objects
 
-PAUSE = 0.02
+PAUSE = 0.05
 
 
 class Watcher:
-    """wrong: what was seen; looks: how often; manifests: keys that were seen and found whole."""
+    """wrong: what was seen; looks: how often; manifests: keys that
+    were there at the last look."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
@@ -25,6 +27,7 @@ class Watcher:
         self.looks = 0
         self.manifests: set[str] = set()
         self._sound: set[tuple[str, str]] = set()
+        self._named: dict[tuple[str, str], dict[str, int]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -41,13 +44,24 @@ class Watcher:
             self.look()
 
     def look(self) -> None:
-        """Everything once. What was verified under an ETag is not read again, only looked up."""
+        """Everything once. Manifests first, then blobs: what a manifest names has to be there before it.
+
+        What was verified under an ETag is not read again.
+        """
+        wanted = {}
         for prefix in ("models/", "bundles/"):
             for info in self.objects.list(prefix):
                 if info.key.endswith("/manifest.json"):
-                    self._manifest(info.key)
-        for info in self.objects.list("blobs/"):
-            self._blob(info.key)
+                    wanted[info.key] = self._wanted(info)
+        blobs = {info.key: info for info in self.objects.list("blobs/")}
+        for info in blobs.values():
+            self._check_blob(info)
+        for key, sizes in wanted.items():
+            for digest, size in sizes.items():
+                found = blobs.get(keys.blob(digest))
+                if found is None or found.size != size:
+                    self.wrong.append(f"{key} names {digest} of {size} bytes: {found}")
+        self.manifests = set(wanted)
         self.looks += 1
 
     def _run(self) -> None:
@@ -58,29 +72,29 @@ class Watcher:
                 self.wrong.append(f"the reader itself failed: {type(error).__name__}: {error}")
                 return
 
-    def _manifest(self, key: str) -> None:
+    def _wanted(self, info: ObjectInfo) -> dict[str, int]:
+        """Blobs that a manifest names, with their sizes."""
+        known = self._named.get((info.key, info.etag))
+        if known is not None:
+            return known
         try:
-            document = decode(self.objects.get(key).body, key)
-            kind = ModelManifest if key.startswith("models/") else BundleManifest
-            wanted = blobs_of(kind.from_json(document, key))  # type: ignore[attr-defined]
-        except Exception as error:
-            self.wrong.append(f"{key} cannot be read: {error}")
-            return
-        if not wanted:
-            self.wrong.append(f"{key} names nothing")
-        for digest, size in wanted.items():
-            found = self.objects.head_or_none(keys.blob(digest))
-            if found is None or found.size != size:
-                self.wrong.append(f"{key} names {digest}, which is {found and found.size} bytes, not {size}")
-            else:
-                self._blob(found.key)
-        self.manifests.add(key)
+            document = decode(self.objects.get(info.key).body, info.key)
+            kind = ModelManifest if info.key.startswith("models/") else BundleManifest
+            named = blobs_of(kind.from_json(document, info.key))  # type: ignore[attr-defined]
+        except TrainyardError as error:
+            self.wrong.append(f"{info.key} cannot be read: {error}")
+            return {}
+        if not named:
+            self.wrong.append(f"{info.key} names nothing")
+        self._named[info.key, info.etag] = named
+        return named
 
-    def _blob(self, key: str) -> None:
-        found = self.objects.head_or_none(key)
-        if found is None or (key, found.etag) in self._sound:
+    def _check_blob(self, info: ObjectInfo) -> None:
+        if (info.key, info.etag) in self._sound:
             return
-        stored = self.objects.get(key)
-        if hashlib.sha256(stored.body).hexdigest() != key.rpartition("/")[2]:
-            self.wrong.append(f"{key} holds other bytes than its name says ({len(stored.body)} bytes)")
-        self._sound.add((key, stored.etag))
+        stored = self.objects.get_or_none(info.key)
+        if stored is None:
+            return  # set aside since it was listed
+        if hashlib.sha256(stored.body).hexdigest() != info.key.rpartition("/")[2]:
+            self.wrong.append(f"{info.key} holds other bytes than its name says ({len(stored.body)} bytes)")
+        self._sound.add((info.key, stored.etag))
