@@ -24,7 +24,7 @@ ATTEMPTS = 5
 # CopyObject refuses more than 5 GiB; larger ones are copied by parts of this size.
 COPY_PART = 1 << 30
 COPY_LIMIT = 5 << 30
-# Read at once: stays in a core's cache until it is written and hashed.
+# Read at once: stays in a core's cache until it is written.
 BLOCK = 256 << 10
 
 
@@ -149,7 +149,7 @@ class Objects:
             with reply["Body"] as body:
                 return Stored(body.read(), reply["ETag"])
 
-        return self._repeated("read", key, read)
+        return self.repeated("read", key, read)
 
     def get_or_none(self, key: str) -> Stored | None:
         try:
@@ -176,36 +176,31 @@ class Objects:
                 )
             return data
 
-        return self._repeated("read", key, read) if length else b""
+        return self.repeated("read", key, read) if length else b""
 
-    def get_blocks(
-        self, key: str, start: int, length: int, sink: Callable[[int, bytes], None]
-    ) -> list[bytes]:
-        """`length` bytes from `start`, in blocks as they arrive; each goes to `sink` with its position in the
-        object at once, while it is warm, and again where a broken read is repeated.
+    def stream_range(self, key: str, start: int, length: int, sink: Callable[[int, bytes], None]) -> None:
+        """Give `length` bytes from `start` to `sink` as they arrive, with the position of each piece in the
+        object. Where a broken read is repeated, it begins anew at `start`.
 
         Raises CorruptArtifact if the object is too short, and what `sink` raises.
         """
 
-        def read() -> list[bytes]:
+        def read() -> None:
             reply = self.client.get_object(
                 Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}"
             )
-            blocks, at = [], start
+            at, end = start, start + length
             with reply["Body"] as body:
-                while block := body.read(BLOCK):
-                    if at + len(block) > start + length:
-                        break
+                while at < end and (block := body.read(min(BLOCK, end - at))):
                     sink(at, block)
-                    blocks.append(block)
                     at += len(block)
-            if at != start + length:
+            if at != end:
                 raise CorruptArtifact(
                     f"{self._where(key)} has no {length} bytes at {start}: it is shorter than it should be."
                 )
-            return blocks
 
-        return self._repeated("read", key, read) if length else []
+        if length:
+            self.repeated("read", key, read)
 
     @contextmanager
     def open(self, key: str) -> Iterator[Any]:
@@ -330,7 +325,7 @@ class Objects:
             return str(reply["ETag"])
 
         try:
-            return self._repeated("write", key, write)
+            return self.repeated("write", key, write)
         except Conflict as error:
             if getattr(error, "repeated", False):
                 there = self.get_or_none(key)
@@ -338,7 +333,7 @@ class Objects:
                     return there.etag
             raise
 
-    def _repeated(self, verb: str, key: str, call: Callable[[], T]) -> T:
+    def repeated(self, verb: str, key: str, call: Callable[[], T]) -> T:
         """Run `call`, again after what passes by itself. botocore has repeated single requests by then.
 
         A Conflict that is raised after a repeat carries `repeated = True`: it may be our own first try.

@@ -177,10 +177,13 @@ class _Multipart:
         return self
 
     def send(self, number: int, part: bytes) -> int:
-        with translate(f"upload part {number} of", self.where):
-            reply = self.objects.client.upload_part(
+        def send() -> Any:
+            return self.objects.client.upload_part(
                 **self.place, UploadId=self.upload, PartNumber=number, Body=part, ChecksumAlgorithm="CRC32"
             )
+
+        # Again where it arrived damaged: botocore takes a 400 for an answer.
+        reply = self.objects.repeated(f"upload part {number} of", self.key, send)
         entry = {"PartNumber": number, "ETag": reply["ETag"]}
         if "ChecksumCRC32" in reply:
             entry["ChecksumCRC32"] = reply["ChecksumCRC32"]
