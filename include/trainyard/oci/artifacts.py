@@ -18,7 +18,7 @@ from typing import Any
 from trainyard.errors import CorruptArtifact, PermanentError, Problem, Refused
 from trainyard.oci.references import Reference
 from trainyard.store.bundles import BundleManifest
-from trainyard.store.documents import decode, take
+from trainyard.store.documents import MAX_BYTES, decode, take
 from trainyard.store.manifests import blobs_of
 from trainyard.store.models import ModelManifest
 
@@ -32,7 +32,7 @@ LAYER_TYPE = "application/vnd.trainyard.blob.v1"
 TITLE = "org.opencontainers.image.title"
 # The specification asks registries to take 4 MiB.
 MANIFEST_CAP = 4 << 20
-CONFIG_CAP = 64 << 20
+CONFIG_CAP = MAX_BYTES
 # ECR: quota "Maximum layer size", 52,000 MiB, not adjustable. The number of layers is not documented; beyond
 # 500 its answer is 405 "Limit on number of layers per image exceeded".
 ECR_LAYER_BYTES = 52_000 << 20

@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 from trainyard.errors import CorruptArtifact, PermanentError
 
 SCHEMA = 1
+# A manifest of 100,000 files in packs is some 30 MB with 800,000 values. What claims more is not read: Python
+# needs up to thirty bytes for one of JSON.
+MAX_BYTES = 40 << 20
+MAX_VALUES = 1_000_000
 T = TypeVar("T")
 
 
@@ -33,6 +37,11 @@ def decode(body: bytes, where: str, sha256: str | None = None) -> dict[str, Any]
             f"{where} has SHA-256 {found}; the one that was checked has {sha256}. It was changed since. "
             "Release again, and find out who writes there."
         )
+    if len(body) > MAX_BYTES or values_in(body) > MAX_VALUES:
+        raise CorruptArtifact(
+            f"{where} has {len(body)} bytes and {values_in(body)} values; a document has {MAX_BYTES} and "
+            f"{MAX_VALUES} at most. Restore it or delete it."
+        )
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -43,6 +52,11 @@ def decode(body: bytes, where: str, sha256: str | None = None) -> dict[str, Any]
         )
     check_schema(document, where)
     return document
+
+
+def values_in(body: bytes) -> int:
+    """Not less than the values that parsing would make: what memory it takes, told without parsing."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{") + 1
 
 
 def check_schema(document: Mapping[str, Any], where: str, newest: int = SCHEMA) -> None:

@@ -16,6 +16,8 @@ from trainyard.store.documents import take, take_optional
 
 # A manifest of 100,000 files is some 20 MB: more is not a model or a bundle.
 MAX_FILES = 100_000
+# What a file system can count; Python would add up numbers of any length, and then fail to print them.
+MAX_SIZE = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class FileEntry:
             keys.check_digest("pack.sha256", entry.blob)
         except Refused as error:
             raise CorruptArtifact(f"{where}: {error}") from error
-        if entry.size < 0:
+        if not 0 <= entry.size < MAX_SIZE:
             raise CorruptArtifact(f"{where}: {entry.path} has size {entry.size}.")
-        if entry.pack and entry.pack.offset < 0:
+        if entry.pack and not 0 <= entry.pack.offset < MAX_SIZE:
             raise CorruptArtifact(f"{where}: {entry.path} begins at {entry.pack.offset} of its pack.")
         return entry
 
