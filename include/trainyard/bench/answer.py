@@ -13,6 +13,7 @@ from typing import Any
 
 from trainyard.bench.http1 import Response
 from trainyard.bench.sse import Events
+from trainyard.bench.template import Template
 
 DETAIL_CHARACTERS = 300
 _DECODER = json.JSONDecoder()
@@ -29,7 +30,7 @@ class Answer:
         self.stream = stream
         self.first: float | None = None
         self.last: float | None = None  # the last piece of any kind
-        self.usage: dict[str, Any] | None = None
+        self._usage: dict[str, Any] | None = None
         self.finish_reason = ""
         self.error = ""
         self.detail = ""
@@ -39,12 +40,25 @@ class Answer:
         self._whole = bytearray()  # of an answer that is none
         self._texts: list[str] = []
         self._stamps: list[float] = []  # of every chunk with text
-        self._counts: list[tuple[float, int]] = []  # (stamp, new tokens) where the server counts as it goes
+        # Where the server counts as it goes: stamps of the chunks with new tokens, and how many those are.
+        self._count_stamps: list[float] = []
+        self._counts: list[int] = []
         self._counted = 0
+        self._template: Template | None = None
 
     @property
     def status(self) -> int:
         return self._response.status
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The last one; its counts go on with chunks that were read the short way."""
+        usage, count = self._usage, self._counted
+        if usage is None or usage["completion_tokens"] >= count:
+            return usage
+        asked = usage.get("prompt_tokens")
+        total = {"total_tokens": asked + count} if isinstance(asked, int) else {}
+        return {**usage, "completion_tokens": count, **total}
 
     @property
     def text(self) -> str:
@@ -58,6 +72,17 @@ class Answer:
         """Take a piece. True when nothing more has to be read. Raises MalformedResponse."""
         self.last = now
         response = self._response
+        if self._template and response.between_chunks and self._events.idle:
+            at, read = 0, self._template.read
+            while found := read(data, at):
+                text, count, at = found
+                self._texts.append(text)
+                self._stamps.append(now)
+                if count is not None:
+                    self._count(count, now)
+                if at == len(data):
+                    return False
+            data = data[at:]
         body = response.feed(data)
         if self._is_stream:
             if body:
@@ -107,7 +132,7 @@ class Answer:
         Counts sent along with the chunks; else the final count, spread over the chunks by their characters.
         """
         if self._counts or not self._stamps:
-            return self._counts
+            return list(zip(self._count_stamps, self._counts, strict=True))
         total = (self.usage or {}).get("completion_tokens")
         if not isinstance(total, int):
             return []
@@ -132,25 +157,32 @@ class Answer:
         chunk = self._parse(event)
         if chunk.get("error"):
             self.fail("error_event", json.dumps(chunk["error"]))
-        choices = chunk.get("choices")
-        for choice in choices or ():
+        choices = chunk.get("choices") or ()
+        for choice in choices:
             text = text_of(choice)
             if text:
                 if self.first is None:
                     self.first = now
                 self._texts.append(text)
                 self._stamps.append(now)
+                if self._template is None and len(choices) == 1 and not choice.get("finish_reason"):
+                    self._template = Template.learn(event, text)
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         usage = chunk.get("usage")
         if not isinstance(usage, dict):
             return
         count = usage.get("completion_tokens")
         if isinstance(count, int):
-            self.usage = usage
-            new = count - self._counted
-            if choices and new > 0:  # the last chunk repeats the total and has no choices
-                self._counts.append((now, new))
-                self._counted = count
+            self._usage = usage
+            if choices:  # the last chunk repeats the total and has none
+                self._count(count, now)
+
+    def _count(self, count: int, now: float) -> None:
+        new = count - self._counted
+        if new > 0:
+            self._count_stamps.append(now)
+            self._counts.append(new)
+            self._counted = count
 
     def _conclude_whole(self) -> None:
         """An answer that was asked for in one piece."""
@@ -162,7 +194,8 @@ class Answer:
             self._texts.append(text_of(choice))
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         usage = answer.get("usage")
-        self.usage = usage if isinstance(usage, dict) else None
+        if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
+            self._usage = usage
         if not self.text:
             self.fail("empty", "200, but no text")
         elif self.usage is None:

@@ -49,6 +49,11 @@ class Response:
             pass
         return bytes(body)
 
+    @property
+    def between_chunks(self) -> bool:
+        """The next byte is the first one of a chunk's size."""
+        return self._state == "chunk-size" and not self._buffer
+
     def end(self) -> bool:
         """The peer closed the connection. True if that is a proper end of the body."""
         if self._state == "until-close":

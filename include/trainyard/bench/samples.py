@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 # What can become of a request, besides success. `censored`: still running when the run had to end.
@@ -84,7 +84,7 @@ class Sample:
         return (self.chunk_times[-1] - self.chunk_times[0]) / later if later else None
 
     def to_row(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))  # `asdict` would copy every number: half a millisecond for a long stream
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Sample:

@@ -10,6 +10,11 @@ class Events:
         self._rest = b""
         self._data: list[bytes] = []
 
+    @property
+    def idle(self) -> bool:
+        """The next byte is the first one of an event."""
+        return not self._rest and not self._data
+
     def feed(self, piece: bytes) -> list[bytes]:
         """Take bytes; return the data of every event that is now complete."""
         if (
