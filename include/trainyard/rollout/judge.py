@@ -7,6 +7,7 @@ How it decides:
 - What spoils the measurement itself (the generator was too slow, the baseline is down, the split is wrong, a
   device is ill) is an infrastructure fault and outranks whatever was measured: it is never the model's fault.
 - Latencies are judged in `latency`; errors here, by exact tests against the allowed and the baseline's rate.
+- `watch` may fail a canary at any size and any time. Only the rest can pass it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.bench.samples import Sample
+from trainyard.rollout import watch
 from trainyard.rollout.chance import binomial_at_least, binomial_two_sided, fisher_more
 from trainyard.rollout.latency import check_slos, compare, say_time
 from trainyard.rollout.measured import Arm, disagreement, split_arms
@@ -68,6 +70,7 @@ def judge(
         checks += check_slos(canary, objectives, random)
         if baseline and baseline.succeeded >= objectives.min_samples:
             checks += compare(canary, baseline, objectives, random)
+    checks += watch.check(watch.observe(samples, objectives))
     return conclude(tuple(checks))
 
 
@@ -159,7 +162,7 @@ def _check_errors(canary: Arm, baseline: Arm | None, objectives: Objectives) -> 
     """The rate against what is allowed, and against the baseline's, both by exact tests."""
     if not canary.ended:
         return [_gap("no request of the canary came to an end")]
-    alpha, allowed = 1 - objectives.confidence, objectives.max_error_rate
+    alpha, allowed = objectives.alpha, objectives.max_error_rate
     rate = canary.failed / canary.ended
     worse_than_allowed = binomial_at_least(canary.failed, canary.ended, allowed) < alpha
     base_rate = baseline.failed / baseline.ended if baseline and baseline.ended else None

@@ -73,6 +73,14 @@ class Arm:
         return Values(np.array(seconds, dtype=np.float64), np.array(units, dtype=np.int64), missing)
 
 
+def unit_logs(values: Values, units: int) -> Floats:
+    """Mean log of each unit's seconds, shape (units,); NaN where it has none. Zero counts as a nanosecond."""
+    logs = np.log(np.maximum(values.seconds, 1e-9))
+    count = np.bincount(values.units, minlength=units)
+    total = np.bincount(values.units, weights=logs, minlength=units)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def seconds_of(sample: Sample, metric: str) -> list[float] | None:
     """The values of one request; None when they are missing or cannot be."""
     found: list[float]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from trainyard.errors import Problem, Refused
 
 Outcome = Literal["pass", "fail", "inconclusive", "infrastructure_fault"]
-Kind = Literal["slo", "baseline", "errors", "samples", "generator", "split", "device"]
+Kind = Literal["slo", "baseline", "errors", "samples", "generator", "split", "device", "watch"]
 
 # The worst decides. A fault of the measurement comes first: the rest then proves nothing about the model.
 SEVERITY: tuple[Outcome, ...] = ("pass", "inconclusive", "fail", "infrastructure_fault")
@@ -25,7 +25,8 @@ class Objectives:
     max_ratio: how many times the baseline's value a metric may be; a metric left out is not compared.
     floor_seconds: a difference below this is no regression, whatever the ratio.
     min_samples: successful requests that each arm needs before anything can pass.
-    confidence: of every interval; all comparisons together stay within it (Holm).
+    confidence: of every decision; all metrics together stay within it (Holm).
+    looks: how often the same growing data may be judged, so that each look gets its part of the error.
     """
 
     ttft_p95_seconds: float
@@ -38,6 +39,12 @@ class Objectives:
         default_factory=lambda: {"ttft": 0.010, "itl": 0.003, "e2e": 0.050}
     )
     confidence: float = 0.95
+    looks: int = 1
+
+    @property
+    def alpha(self) -> float:
+        """How often one look may be wrong."""
+        return (1 - self.confidence) / self.looks
 
     def __post_init__(self) -> None:
         """Raises `Refused`: an objective that is no number would never be missed."""
@@ -53,6 +60,7 @@ class Objectives:
         rules = {
             "max_error_rate": (0 <= self.max_error_rate <= 1, "must be between 0 and 1"),
             "confidence": (0.5 <= self.confidence < 1, "must be at least 0.5 and below 1"),
+            "looks": (self.looks >= 1, "must be at least 1"),
             "min_samples": (self.min_samples >= 1, "must be at least 1"),
         }
         problems += [

@@ -15,7 +15,7 @@ from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
 from trainyard.rollout.judge import judge
-from trainyard.rollout.verdict import Objectives, Verdict
+from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
 
 CANARY, BASELINE = "canary", "baseline"
@@ -146,7 +146,8 @@ def objectives_of(release: Release) -> Objectives:
         e2e_p95_seconds=wanted.e2e_p95_seconds,
         max_error_rate=wanted.max_error_rate,
         min_samples=wanted.min_samples,
-        max_ratio=dict.fromkeys(("ttft", "itl", "e2e"), wanted.max_ratio),
+        max_ratio=dict.fromkeys(COMPARED, wanted.max_ratio),
+        looks=release.spec.rollout.extensions + 1,
     )
 
 

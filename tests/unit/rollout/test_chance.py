@@ -66,13 +66,13 @@ def test_a_resampled_quantile_is_the_quantile_of_the_resample(seed: int, q: floa
     units = random.integers(0, 12, size=60)
     values = random.normal(size=60).round(1)
     counts = block_counts(12, 5, random)
-    found = resampled_quantiles(values, units, counts, q)
+    (found,) = resampled_quantiles(values, units, counts, q)
     for row, value in zip(counts, found, strict=True):
         drawn = np.repeat(values, row[units])
         assert value == np.quantile(drawn, q, method="inverted_cdf")
 
 
 def test_a_resample_without_a_value_has_no_quantile() -> None:
-    found = resampled_quantiles(np.array([1.0]), np.array([0]), np.array([[0, 2], [1, 1]]), 0.5)
+    (found,) = resampled_quantiles(np.array([1.0]), np.array([0]), np.array([[0, 2], [1, 1]]), 0.5)
     assert math.isnan(found[0])
     assert found[1] == 1.0

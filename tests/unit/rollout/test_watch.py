@@ -1,0 +1,70 @@
+"""The watch stops a slow or failing canary early, and blames it for nothing that it cannot know."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from tests.unit.rollout.simulated import simulate, summary_of
+from trainyard.rollout import watch
+from trainyard.rollout.judge import judge
+from trainyard.rollout.verdict import Objectives
+
+OBJECTIVES = Objectives(ttft_p95_seconds=1.0, itl_p95_seconds=0.1)
+
+
+def test_a_slow_canary_raises_the_alarm_before_there_are_enough_samples_to_judge() -> None:
+    summary, samples = simulate(1, pairs=19, slow=2.5, tokens=8)
+    seen = watch.observe(samples, OBJECTIVES)
+    assert seen is not None
+    assert seen.alarm is not None
+    assert seen.alarm < 20
+    assert "itl (body)" in seen.blamed
+    verdict = judge(summary, samples, OBJECTIVES, baseline_expected=True)
+    assert verdict.outcome == "fail"
+    assert f"alarm after {seen.alarm} pairs: " in "".join(verdict.reasons)
+
+
+def test_equal_servers_and_servers_at_the_margin_raise_no_alarm() -> None:
+    for slow in (1.0, 1.25):
+        found = [
+            watch.observe(simulate(seed, slow=slow, pairs=60, tokens=8)[1], OBJECTIVES) for seed in range(40)
+        ]
+        assert sum(seen is None or seen.alarm is not None for seen in found) <= 2
+
+
+def test_an_alarm_stays_whatever_comes_later_and_whenever_it_is_looked_for() -> None:
+    samples = simulate(3, pairs=60, slow=2.5, tokens=8)[1]
+    alarms = set()
+    for count in range(2, len(samples) + 1, 2):
+        seen = watch.observe(samples[:count], OBJECTIVES)
+        assert seen is not None
+        if seen.alarm:
+            alarms.add(seen.alarm)
+    assert len(alarms) == 1
+
+
+def test_a_canary_that_fails_raises_the_alarm_and_one_that_fails_like_its_baseline_does_not() -> None:
+    alone = watch.observe(simulate(4, errors=0.4, tokens=4)[1], OBJECTIVES)
+    assert alone is not None
+    assert alone.alarm is not None
+    assert alone.blamed == ("errors",)
+    both = watch.observe(simulate(4, errors=0.4, baseline_errors=0.4, tokens=4)[1], OBJECTIVES)
+    assert both is not None
+    assert both.alarm is None
+
+
+def test_a_metric_with_a_gap_in_it_is_no_evidence() -> None:
+    samples = simulate(5, slow=2.5, tokens=4)[1]
+    spoilt = [replace(samples[0], ttft=math.nan, e2e=math.nan, chunk_times=(math.nan,) * 4), *samples[1:]]
+    seen = watch.observe(spoilt, OBJECTIVES)
+    assert seen is not None
+    assert seen.alarm is None
+    assert judge(summary_of(spoilt), spoilt, OBJECTIVES, baseline_expected=True).outcome != "pass"
+
+
+def test_what_cannot_be_paired_is_not_watched() -> None:
+    assert watch.observe([], OBJECTIVES) is None
+    single = [replace(sample, pair=None) for sample in simulate(6, pairs=4, tokens=2)[1]]
+    assert watch.observe(single, OBJECTIVES) is None
+    assert watch.check(None) == []
