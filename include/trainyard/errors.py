@@ -8,6 +8,7 @@ TrainyardError
 │   ├── Conflict              somebody else changed it first, and their change stands
 │   ├── LeaseLost             another holder took the model's lease: this one may change nothing
 │   ├── CorruptArtifact       bytes differ from their digest
+│   ├── Unsigned              no trusted key signed it, or it was altered since
 │   ├── PodFailed             a pod ended badly (reason, exit code, last log lines)
 │   │   ├── CompilerFailed
 │   │   ├── OutOfMemory
@@ -91,6 +92,10 @@ class LeaseLost(PermanentError):
 
 
 class CorruptArtifact(PermanentError):
+    pass
+
+
+class Unsigned(PermanentError):
     pass
 
 

@@ -82,6 +82,13 @@ class Settings(BaseSettings):
     sweep_grace_hours: float = Field(
         24.0, ge=1, description="What is younger may be part of something being written: it is never swept."
     )
+    public_keys: str = Field(
+        "",
+        description="Trusted ed25519 keys, commas between: raw in base64, or paths of PEM files. With any of "
+        "them, unsigned manifests and records are refused.",
+    )
+    signing_conn_id: str = Field("", description="Connection whose password is the private key.")
+    signing_key_file: Path | None = Field(None, description="A mounted secret with the private key, instead.")
     lease_minutes: float = Field(
         240.0, gt=0, description="A holder that says nothing for so long loses the model."
     )

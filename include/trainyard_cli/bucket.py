@@ -105,6 +105,31 @@ def collect(
         console.print(done.note + ("" if yes else ". Nothing was changed; --yes deletes."), soft_wrap=True)
 
 
+def sign(
+    yes: Annotated[bool, typer.Option("--yes", help="Sign. Without it nothing is changed.")] = False,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Also what bears a signature that no trusted key made.")
+    ] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Sign manifests and records that lack the current key's signature; exits 1 if some still do."""
+    from dataclasses import asdict
+
+    from trainyard.settings import Settings
+    from trainyard.store.resigning import resign
+    from trainyard.store.signing import Keyring, keyring
+
+    with _opened(home):
+        settings = Settings()
+        file = settings.signing_key_file
+        found = keyring(settings.public_keys, file.read_bytes() if file else None) or Keyring()
+        rows = [asdict(each) for each in resign(_objects(), found, change=yes, untrusted=unsigned)]
+        _show(rows, ("key", "state", "done", "why"), "", as_json)
+        if yes and any(row["state"] not in ("signed", "gone") and not row["done"] for row in rows):
+            raise typer.Exit(1)
+
+
 def _objects() -> Any:
     from trainyard_cli import records
 

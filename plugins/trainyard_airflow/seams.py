@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainyard.settings import Settings
     from trainyard.stages.context import Context
     from trainyard.store.objects import Objects
+    from trainyard.store.signing import Keyring
 
 
 def settings() -> Settings:
@@ -100,6 +101,28 @@ def hub_token(config: Settings) -> str | None:
         return None
 
 
+def keyring(config: Settings) -> Keyring | None:
+    """Who signs, and whose signature is trusted; None where neither is configured. Raises PermanentError."""
+    if not (config.public_keys or config.signing_conn_id or config.signing_key_file):
+        return None
+    from airflow.sdk import BaseHook
+
+    from trainyard.errors import PermanentError
+    from trainyard.store.signing import keyring as make
+
+    private: str | bytes | None = None
+    if config.signing_key_file:
+        private = config.signing_key_file.read_bytes()
+    elif config.signing_conn_id:
+        private = BaseHook.get_connection(config.signing_conn_id).password
+    if private is None:
+        raise PermanentError(
+            "TRAINYARD_PUBLIC_KEYS is set, and there is no key to sign with: every release would refuse what "
+            "it wrote itself. Set TRAINYARD_SIGNING_CONN_ID or TRAINYARD_SIGNING_KEY_FILE: docs/signing.md."
+        )
+    return make(config.public_keys, private)
+
+
 def context() -> Context:
     """All seams of a stage."""
     from trainyard.stages.context import Context
@@ -117,4 +140,5 @@ def context() -> Context:
         cluster=cluster(config.kubernetes_conn_id),
         make_hub=make_hub,
         log=logging.getLogger("airflow.task"),
+        keyring=keyring(config),
     )

@@ -9,6 +9,7 @@ from trainyard.kube.traffic import set_weights
 from trainyard.release import Release
 from trainyard.stages.build import servers_of
 from trainyard.stages.context import Context, Done
+from trainyard.stages.sealing import pinned
 from trainyard.store.bundles import read_bundle
 
 
@@ -19,7 +20,7 @@ def run(ctx: Context, release: Release) -> Done:
         bundle = read_bundle(ctx.objects, release.plan.fingerprint)
     except NotFound as error:
         raise NotFound(f"{error} Nothing can be served: run the compile again (clear that task).") from None
-    servers = servers_of(release, ctx.settings)
+    servers = pinned(ctx, servers_of(release, ctx.settings))
     live = ctx.cluster.find("Deployment", servers.release, servers.namespace)
     if live is not None:
         guard_token(live, release.lease_token)

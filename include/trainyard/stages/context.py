@@ -18,6 +18,7 @@ from trainyard.store.channels import Channels
 from trainyard.store.leases import Lease, Leases
 from trainyard.store.ledger import Ledger, Versioned
 from trainyard.store.objects import Objects
+from trainyard.store.signing import Keyring
 
 if TYPE_CHECKING:
     from trainyard.hub import Hub
@@ -61,6 +62,8 @@ class Context:
     make_hub: Callable[[], Hub]
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trainyard"))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    # Signs and checks manifests and records; None where no keys are configured.
+    keyring: Keyring | None = None
     # The versions that were read or written last: a change begins with them, and spares reading anew.
     _seen: dict[tuple[str, str], Versioned] = field(default_factory=dict, init=False, repr=False)
 
@@ -70,7 +73,7 @@ class Context:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.objects)
+        return Ledger(self.objects, self.keyring)
 
     @cached_property
     def channels(self) -> Channels:

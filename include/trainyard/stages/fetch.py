@@ -6,6 +6,7 @@ from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip
+from trainyard.stages.sealing import seal_model
 from trainyard.store.announcements import wait_until_free
 from trainyard.store.models import read_model
 
@@ -16,6 +17,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
     # The record says by now what this release needs; a sweep that began before may be about to delete it.
     wait_until_free(ctx.objects, [release.plan.model_manifest, release.plan.bundle_manifest])
     if ctx.objects.head_or_none(release.plan.model_manifest) is not None:
+        seal_model(ctx, release)
         return Skip(f"{release.spec.model.repo}@{release.plan.revision[:12]} is in S3 already")
     return cpu_job(
         name=f"fetch-{release.id}",
@@ -39,6 +41,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
 def finish(ctx: Context, release: Release) -> Done:
     """The manifest decides, not the pod: a pod that is gone may have finished. Raises NotFound,
     CorruptArtifact."""
+    seal_model(ctx, release)
     manifest = read_model(ctx.objects, release.spec.model.repo, release.plan.revision)
     return Done(
         f"{len(manifest.files)} files, {manifest.size / 1e6:.1f} MB of {release.spec.model.repo}"

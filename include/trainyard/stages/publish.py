@@ -9,13 +9,15 @@ from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context, Done, Skip
+from trainyard.stages.sealing import checked
 from trainyard.store.bundles import bundle_usable, publish_bundle, read_bundle
 
 
 def run(ctx: Context, release: Release) -> Done | Skip:
-    """Raises CorruptArtifact, PermanentError (a set that the engine would refuse), Conflict."""
+    """Raises CorruptArtifact, Unsigned, PermanentError (a set that the engine would refuse), Conflict."""
     plan = release.plan
     if bundle_usable(ctx.objects, plan.fingerprint):
+        checked(ctx, plan.bundle_manifest)
         bundle = read_bundle(ctx.objects, plan.fingerprint)
         return Skip(f"bundle {plan.fingerprint[:12]} is published already ({len(bundle.files)} files)")
     chosen, build = engine(release.spec.engine), build_of(release)
@@ -39,6 +41,7 @@ def run(ctx: Context, release: Release) -> Done | Skip:
         versions=plan.fingerprint_inputs["versions"],
         target=build.target,
         has_weights=plan.has_weights,
+        keyring=ctx.keyring,
     )
     size = sum(file.size for file in published.manifest.files)
     how = "published" if published.created else "another publisher was first; its bundle is used"

@@ -17,6 +17,7 @@ from trainyard.store.damage import damage_of, digest_of
 from trainyard.store.documents import SCHEMA, decode, encode, take, take_optional, timestamp
 from trainyard.store.manifests import FileEntry, blobs_of, files_from_json
 from trainyard.store.objects import Objects, Stored
+from trainyard.store.signing import Keyring
 from trainyard.store.staging import StagedObject, StagedResult, read_result
 
 # Metadata that validators read whole (config.json, neuron_config.json, tokenizer).
@@ -128,12 +129,14 @@ def publish_bundle(
     has_weights: bool | None = None,
     validate: Validate | None = None,
     clock: Callable[[], float] = time.time,
+    keyring: Keyring | None = None,
 ) -> Published:
     """Make a staged compile result the bundle of `fingerprint`; if a sound one is published already, adopt
     that one. One that is marked as damaged, or lacks blobs, is replaced; its manifest goes to quarantine/.
 
     validate: gets {path: size} and a reader of staged files; what it returns (one text a fault) refuses the
-    bundle. Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid
+    bundle. keyring: signs the manifest, and refuses to adopt one that no trusted key signed (Unsigned).
+    Raises NotFound (nothing staged), CorruptArtifact (staged bytes differ), PermanentError (invalid
     set of files), Conflict (the published bundle has other inputs).
     """
     # No sweep takes away what this publisher finds in S3 and does not copy again.
@@ -141,6 +144,8 @@ def publish_bundle(
     announcement.protect([keys.bundle_manifest(fingerprint)])
     standing = _standing(objects, fingerprint)
     if standing is not None and standing.manifest is not None:
+        if keyring is not None:
+            keyring.check(decode(standing.stored.body, fingerprint), keys.bundle_manifest(fingerprint))
         return Published(_same_inputs(standing.manifest, inputs), created=False)
     staged = read_result(objects, fingerprint, staged_prefix)
     if validate is not None:
@@ -166,13 +171,15 @@ def publish_bundle(
         has_weights=_any_weights(staged.files) if has_weights is None else has_weights,
         replaces=None if standing is None else digest_of(standing.stored.body),
     )
+    document = manifest.to_json()
+    body = encode(keyring.seal(document, manifest.key) if keyring is not None else document)
     try:
         if standing is None:
-            objects.put_new(manifest.key, encode(manifest.to_json()))
+            objects.put_new(manifest.key, body)
         else:
-            _replace(objects, manifest, standing)
+            _replace(objects, manifest, standing, body)
     except Conflict:
-        return Published(_adopted(objects, fingerprint, inputs), created=False, copied=copied)
+        return Published(_adopted(objects, fingerprint, inputs, keyring), created=False, copied=copied)
     return Published(manifest, created=True, copied=copied)
 
 
@@ -220,12 +227,12 @@ def _parsed(body: bytes, fingerprint: str) -> BundleManifest:
     return manifest
 
 
-def _replace(objects: Objects, manifest: BundleManifest, standing: _Standing) -> None:
+def _replace(objects: Objects, manifest: BundleManifest, standing: _Standing, body: bytes) -> None:
     """Of several who find the same damage exactly one replaces it. Raises Conflict for the others."""
     log.warning("%s is replaced: %s", manifest.key, standing.fault)
     aside = keys.quarantined_manifest(manifest.fingerprint, digest_of(standing.stored.body))
     objects.put(aside, standing.stored.body)
-    objects.replace(manifest.key, encode(manifest.to_json()), standing.stored.etag)
+    objects.replace(manifest.key, body, standing.stored.etag)
 
 
 def _same_inputs(manifest: BundleManifest, inputs: Mapping[str, Any]) -> BundleManifest:
@@ -237,7 +244,9 @@ def _same_inputs(manifest: BundleManifest, inputs: Mapping[str, Any]) -> BundleM
     return manifest
 
 
-def _adopted(objects: Objects, fingerprint: str, inputs: Mapping[str, Any]) -> BundleManifest:
+def _adopted(
+    objects: Objects, fingerprint: str, inputs: Mapping[str, Any], keyring: Keyring | None
+) -> BundleManifest:
     """The bundle that another publisher put there first."""
     standing = _standing(objects, fingerprint)
     if standing is None or standing.manifest is None:
@@ -246,6 +255,8 @@ def _adopted(objects: Objects, fingerprint: str, inputs: Mapping[str, Any]) -> B
             f"{keys.bundle_manifest(fingerprint)} of another publisher cannot be used: {fault}. "
             "Release again."
         )
+    if keyring is not None:
+        keyring.check(decode(standing.stored.body, fingerprint), keys.bundle_manifest(fingerprint))
     return _same_inputs(standing.manifest, inputs)
 
 

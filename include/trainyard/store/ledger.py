@@ -15,6 +15,7 @@ from trainyard.errors import Conflict, LeaseLost, NotFound
 from trainyard.store import keys
 from trainyard.store.documents import check_schema, decode, encode
 from trainyard.store.objects import Objects
+from trainyard.store.signing import Keyring, stripped
 from trainyard.store.tokens import current_token
 
 UPDATE_ATTEMPTS = 12
@@ -32,20 +33,32 @@ class Versioned:
 
 
 class Ledger:
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
+    """keyring: signs what is written, and refuses what none of its public keys signed. Documents that are
+    read come without their signature."""
+
+    def __init__(self, objects: Objects, keyring: Keyring | None = None) -> None:
+        self.objects, self.keyring = objects, keyring
 
     def read(self, model: str, release: str) -> Versioned:
-        """Raises NotFound."""
+        """Raises NotFound, Unsigned."""
         key = keys.release(model, release)
         stored = self.objects.get(key)
-        return Versioned(decode(stored.body, key), stored.etag)
+        return self._opened(key, stored.body, stored.etag)
+
+    def _opened(self, key: str, body: bytes, etag: str) -> Versioned:
+        document = decode(body, key)
+        if self.keyring is not None:
+            self.keyring.check(document, key)
+        return Versioned(stripped(document), etag)
+
+    def _sealed(self, key: str, document: Mapping[str, Any]) -> bytes:
+        return encode(self.keyring.seal(document, key) if self.keyring is not None else document)
 
     def create(self, model: str, release: str, document: Mapping[str, Any]) -> Versioned:
         """Raises AlreadyExists (a Conflict) if the release has a record."""
         key = keys.release(model, release)
         check_schema(document, key)
-        return Versioned(dict(document), self.objects.put_new(key, encode(document)))
+        return Versioned(dict(document), self.objects.put_new(key, self._sealed(key, document)))
 
     def update(
         self,
@@ -89,7 +102,7 @@ class Ledger:
                 return current
             known = None
             try:
-                return Versioned(changed, self.objects.replace(key, encode(changed), current.etag))
+                return Versioned(changed, self.objects.replace(key, self._sealed(key, changed), current.etag))
             except Conflict:
                 time.sleep(random.uniform(0, 0.02) * 2 ** min(attempt, 6))
         raise Conflict(
@@ -112,7 +125,7 @@ class Ledger:
         with ThreadPoolExecutor(max_workers=8) as pool:
             stored = list(pool.map(self.objects.get_or_none, listed))
         return [
-            Versioned(decode(found.body, key), found.etag)
+            self._opened(key, found.body, found.etag)
             for key, found in zip(listed, stored, strict=True)
             if found is not None
         ]
