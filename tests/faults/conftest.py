@@ -9,9 +9,19 @@ import pytest
 from tests.support.faulty_s3 import Faulty, faulty_s3
 from tests.support.hub import hub, hub_process
 from tests.support.seaweed import S3Server, bucket, s3_server
+from tests.support.victims import SMALLEST_PART
+from trainyard.jobs import mirror
+from trainyard.store import transfer
 from trainyard.store.objects import Objects
 
 __all__ = ["bucket", "hub", "hub_process", "s3_server"]
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest that S3 takes: several of them make an upload in little time."""
+    monkeypatch.setattr(mirror, "PART_SIZE", SMALLEST_PART)
+    monkeypatch.setattr(transfer, "PART_SIZE", SMALLEST_PART)
 
 
 @pytest.fixture

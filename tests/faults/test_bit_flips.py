@@ -33,7 +33,7 @@ from trainyard.store.trees import materialise
 SEED = int(os.environ.get("TRAINYARD_FAULT_SEED", "4"))
 REPO = "tests/Flipped"
 # One shard in one part; one in several, which takes thirty times as long.
-SMALL, LARGE = (300_000, 70_000), (9 << 20,)
+SMALL, LARGE = (300_000, 70_000), (8 << 20,)
 AT_SOURCE, SENT, RECEIVED, AT_REST, STAGED = 25, 25, 20, 20, 10
 
 

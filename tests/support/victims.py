@@ -20,6 +20,7 @@ PRELOADED = [
     "trainyard.store.bundles",
     "tests.support.victims",
 ]
+SMALLEST_PART = 5 << 20
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
 
@@ -74,8 +75,10 @@ def _run(work: Any, environment: dict[str, str], *arguments: Any) -> None:
 
 
 def _fetch(job: dict[str, Any]) -> None:
+    from trainyard.jobs import mirror
     from trainyard.jobs.fetch import run
 
+    mirror.PART_SIZE = SMALLEST_PART
     run(job)
 
 
