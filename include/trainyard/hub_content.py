@@ -173,7 +173,14 @@ class Content:
                 timeout=urllib3.Timeout(connect=10, read=60),
                 # Everything but a connection that is refused is repeated above, where the offset is known.
                 retries=urllib3.Retry(
-                    total=2, redirect=0, connect=2, read=0, status=0, other=0, backoff_factor=0.2
+                    total=2,
+                    redirect=0,
+                    connect=2,
+                    read=0,
+                    status=0,
+                    other=0,
+                    backoff_factor=0.2,
+                    respect_retry_after_header=False,  # honoured above, with its message
                 ),
             )
         return self._manager

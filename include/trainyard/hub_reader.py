@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Tries without a byte of progress between them.
 TRIES = 6
 # Small enough to notice a stop soon, and to stay in the processor's cache between socket and buffer.
-SLICE = 256 << 10
+SLICE = 512 << 10
 # The Hub's limits are counted over five minutes: within a transfer of hours, waiting that long is worth it.
 LONGEST_WAIT = 330.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,8 @@ class Hold:
         self._until = 0.0
 
     def set(self, seconds: float) -> None:
-        self._until = max(self._until, time.monotonic() + min(seconds, LONGEST_WAIT))
+        if seconds <= LONGEST_WAIT:  # a longer wait is the task's: whoever got the answer fails with it
+            self._until = max(self._until, time.monotonic() + seconds)
 
     def wait(self) -> None:
         while (left := self._until - time.monotonic()) > 0:

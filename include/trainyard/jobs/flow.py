@@ -92,7 +92,7 @@ class Flow:
         for number in range(self.count):
             wanted, filled = self.length(number), 0
             if wanted < len(piece.buffer):
-                del piece.buffer[wanted:]
+                piece = Piece(bytearray(wanted))  # the last one: a buffer that was sent cannot be cut
             while filled < wanted:
                 check_stop()
                 if not rest:
