@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from trainyard.store.signing import Keyring
 
 console = Console()
 
@@ -29,7 +32,7 @@ def push(
     with _told("push"):
         wanted = parse_subject(subject), parse_reference(reference, tag_needed=True)
         with _Bar("push") as bar:
-            moved = moving.push(objects(), *wanted, parallel=parallel, progress=bar.add)
+            moved = moving.push(objects(), *wanted, keyring=_trusted(), parallel=parallel, progress=bar.add)
         place = wanted[1]
         _say(
             f"{moved.subject} is {place.registry}/{place.repository}@{moved.digest} ({place.tag}): "
@@ -52,12 +55,20 @@ def pull(
     with _told("pull"):
         wanted = parse_reference(reference)
         with _Bar("pull") as bar:
-            moved = moving.pull(objects(), wanted, parallel=parallel, progress=bar.add)
+            moved = moving.pull(objects(), wanted, keyring=_trusted(), parallel=parallel, progress=bar.add)
         stands = "published" if moved.created else "stood there already"
         _say(
             f"{moved.subject} {stands}: {moved.sent} blobs fetched ({moved.bytes} bytes), "
             f"{moved.present} were there."
         )
+
+
+def _trusted() -> Keyring | None:
+    """The public keys that are configured; nothing is signed here: what was signed stays so."""
+    from trainyard.settings import Settings
+    from trainyard.store.signing import keyring
+
+    return keyring(Settings().public_keys)
 
 
 class _told:

@@ -1,7 +1,7 @@
 """kill -9 of fetch and publish at random times: nothing partial is ever visible, and a resume finishes.
 
 Eight processes at a time do the same and are killed one after another, while a reader looks at all manifests
-and blobs. 20 kills here; TRAINYARD_KILLS=200 for all of them, TRAINYARD_FAULT_SEED for other times:
+and blobs. 16 kills here; TRAINYARD_KILLS=200 for all of them, TRAINYARD_FAULT_SEED for other times:
 
     TRAINYARD_KILLS=200 .venv/bin/python -m pytest tests/faults/test_kills.py -s
 """
@@ -37,7 +37,7 @@ from trainyard.store.bundles import publish_bundle
 from trainyard.store.models import read_model
 from trainyard.store.objects import Objects
 
-KILLS = int(os.environ.get("TRAINYARD_KILLS", "20"))
+KILLS = int(os.environ.get("TRAINYARD_KILLS", "16"))
 SEED = int(os.environ.get("TRAINYARD_FAULT_SEED", "4"))
 AT_ONCE = 8
 SHARDS = (8 << 20, 400_000, 300_000)

@@ -27,9 +27,11 @@ from trainyard.oci.registry import Registry
 from trainyard.store import blobs, keys, transfer
 from trainyard.store.announcements import Announcement
 from trainyard.store.bundles import read_bundle
+from trainyard.store.documents import decode
 from trainyard.store.models import ModelManifest, read_model
 from trainyard.store.objects import AlreadyExists, Objects
 from trainyard.store.parallel import Stop, run_all
+from trainyard.store.signing import Keyring
 
 PARALLEL = 4
 MAX_CONFIG_JSON = 16 << 20
@@ -56,13 +58,15 @@ def push(
     reference: Reference,
     *,
     registry: Registry | None = None,
+    keyring: Keyring | None = None,
     parallel: int = PARALLEL,
     progress: Progress | None = None,
 ) -> Moved:
     """Make `reference` name the model or bundle; the tag is written last.
 
-    Raises NotFound, Refused (beyond ECR's limits), CorruptArtifact (a blob in S3 is damaged: named), Conflict
-    (an immutable tag), PermanentError, RegistryUnavailable, StoreUnavailable.
+    Raises NotFound, Unsigned (keyring trusts keys, and none of them signed it), Refused (beyond ECR's
+    limits), CorruptArtifact (a blob in S3 is damaged: named), Conflict (an immutable tag), PermanentError,
+    RegistryUnavailable, StoreUnavailable.
     """
     # Read by the store's own readers first: they check what a manifest has to be.
     if subject.kind == "model":
@@ -71,6 +75,7 @@ def push(
         read_bundle(objects, subject.fingerprint)
     key = subject.manifest_key
     artifact = read_artifact(objects.get(key).body, key)
+    _check_signed(keyring, artifact.body, key)
     check_fits(artifact, reference)
     there = registry or Registry(reference)
     counter = _Counter(progress)
@@ -92,12 +97,14 @@ def pull(
     reference: Reference,
     *,
     registry: Registry | None = None,
+    keyring: Keyring | None = None,
     parallel: int = PARALLEL,
     progress: Progress | None = None,
 ) -> Moved:
     """Bring what `reference` names into S3: blobs by digest, verified while they arrive, the manifest last.
 
-    Raises NotFound, Refused (a model with pickles or code), CorruptArtifact, Conflict (another manifest
+    Raises NotFound, Unsigned (keyring trusts keys, and none of them signed it; nothing was moved then),
+    Refused (a model with pickles or code), CorruptArtifact, Conflict (another manifest
     stands there), PermanentError, RegistryUnavailable, StoreUnavailable.
     """
     there = registry or Registry(reference)
@@ -106,6 +113,8 @@ def pull(
     config, size = config_of(manifest, where)
     artifact = read_artifact(there.read_blob(config, size, CONFIG_CAP), where)
     subject = subject_of(artifact)
+    # Its bytes come to lie under this key, for which they were signed.
+    _check_signed(keyring, artifact.body, subject.manifest_key)
     check_layers(manifest, artifact, where)
     _check_names(artifact)
     # No sweep takes away what this pull finds in S3 and does not bring again.
@@ -119,7 +128,7 @@ def pull(
     if any(entry.size == 0 and entry.pack is None for entry in artifact.document.files):
         blobs.put_blob(objects, b"")  # no layer: some registries refuse empty ones
     _check_config(objects, artifact)
-    created = _publish(objects, artifact, subject)
+    created = _publish(objects, artifact, subject, keyring)
     return Moved(str(subject), f"sha256:{config}", counter.sent, counter.bytes, counter.present, created)
 
 
@@ -243,14 +252,20 @@ def _check_config(objects: Objects, artifact: Artifact) -> None:
             raise Refused(problems)
 
 
-def _publish(objects: Objects, artifact: Artifact, subject: Subject) -> bool:
-    """Write the manifest as it came; True if it was not there. Raises Conflict."""
+def _check_signed(keyring: Keyring | None, body: bytes, key: str) -> None:
+    if keyring is not None:
+        keyring.check(decode(body, key), key)
+
+
+def _publish(objects: Objects, artifact: Artifact, subject: Subject, keyring: Keyring | None) -> bool:
+    """Write the manifest as it came; True if it was not there. Raises Conflict, Unsigned (what stands)."""
     key = subject.manifest_key
     try:
         objects.put_new(key, artifact.body)
         return True
     except AlreadyExists:
         standing = read_artifact(objects.get(key).body, key)
+        _check_signed(keyring, standing.body, key)
     if standing.document.files != artifact.document.files:
         raise Conflict(
             f"{key} stands already and names other files than the registry's. Keep it, or delete it and pull "

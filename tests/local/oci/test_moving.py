@@ -12,20 +12,30 @@ from pathlib import Path
 
 import oras.client
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.registry import BASIC, Fault, LocalRegistry, local_registry
 from tests.support.seaweed import S3Server
-from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError, Refused, RegistryUnavailable
+from trainyard.errors import (
+    Conflict,
+    CorruptArtifact,
+    NotFound,
+    PermanentError,
+    Refused,
+    RegistryUnavailable,
+    Unsigned,
+)
 from trainyard.oci.moving import pull, push
 from trainyard.oci.references import Reference, Subject, parse_reference
 from trainyard.oci.registry import Opener, Registry
 from trainyard.store import keys
 from trainyard.store.blobs import put_blob
 from trainyard.store.bundles import BundleManifest, missing_blobs, read_bundle
-from trainyard.store.documents import encode
+from trainyard.store.documents import decode, encode
 from trainyard.store.manifests import FileEntry, Pack
 from trainyard.store.models import ModelManifest, publish_model, read_model
 from trainyard.store.objects import Objects
+from trainyard.store.signing import Keyring, key_id
 
 COMMIT = "c" * 40
 MODEL = Subject("model", repo="org/name", revision=COMMIT)
@@ -314,6 +324,29 @@ def test_an_artifact_that_contradicts_what_stands_is_a_conflict(
     publish(store, {**FILES, "config.json": b"{}"})
     with pytest.raises(Conflict, match="other files"):
         pull(store, reference(registry), registry=client(registry))
+
+
+def test_a_signature_travels_and_what_nobody_trusted_signed_is_not_moved(
+    store: Objects, registry: LocalRegistry, empty_store: Callable[[], None]
+) -> None:
+    private = Ed25519PrivateKey.generate()
+    signer, other = (
+        Keyring({key_id(key.public_key()): key.public_key()}, key)
+        for key in (private, Ed25519PrivateKey.generate())
+    )
+    manifest = publish(store)
+    with pytest.raises(Unsigned, match="not signed"):
+        push(store, MODEL, reference(registry), registry=client(registry), keyring=signer)
+    assert registry.manifests == {}
+    stored = store.get(manifest.key)
+    store.replace(manifest.key, encode(signer.seal(decode(stored.body, "m"), manifest.key)), stored.etag)
+    push(store, MODEL, reference(registry), registry=client(registry), keyring=signer)
+    empty_store()
+    with pytest.raises(Unsigned):
+        pull(store, reference(registry), registry=client(registry), keyring=other)
+    assert list(store.list("")) == []
+    pull(store, reference(registry), registry=client(registry), keyring=signer)
+    signer.check(decode(store.get(manifest.key).body, "m"), manifest.key)
 
 
 def test_an_immutable_tag_stays(store: Objects, empty_store: Callable[[], None]) -> None:
