@@ -68,12 +68,13 @@ class Reader:
 @dataclass(frozen=True)
 class Roots:
     """releases: (model, release) -> why it is kept; running: of those, release ids; manifests: keys;
-    configurations: of compile caches."""
+    configurations: of compile caches; records: how many there are, kept or not."""
 
     releases: dict[tuple[str, str], str]
     running: frozenset[str]
     manifests: frozenset[str]
     configurations: frozenset[str]
+    records: int
 
 
 def read_roots(reader: Reader, policy: Policy, now: float) -> Roots:
@@ -94,6 +95,7 @@ def read_roots(reader: Reader, policy: Policy, now: float) -> Roots:
         frozenset(release for (_, release), why in keep.items() if why == "running"),
         frozenset(key for fact in wanted for key in fact.manifests),
         frozenset(fact.configuration for fact in wanted if fact.configuration),
+        len(facts),
     )
 
 

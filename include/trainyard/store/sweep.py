@@ -80,7 +80,7 @@ class Sweep:
         self.began = self.monotonic()
         self.now = self.clock()
         self.roots = read_roots(self.reader, self.policy, self.now)
-        if kind in ("manifests", "blobs") and not self.roots.releases:
+        if kind in ("manifests", "blobs") and not self.roots.records:
             self._refuse_without_releases()
         try:
             getattr(self, f"_{kind}")(freed)
@@ -91,7 +91,7 @@ class Sweep:
     def _refuse_without_releases(self) -> None:
         if next(iter(manifests(self.objects)), None) is not None:
             raise PermanentError(
-                f"s3://{self.objects.bucket} holds models or bundles, and no release that is kept: a ledger "
+                f"s3://{self.objects.bucket} holds models or bundles, and no record of a release: a ledger "
                 "that was lost looks like that, too. Delete by hand what you do not want."
             )
 
