@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,13 +33,31 @@ class Lag:
     def reading(self) -> dict[str, float]:
         """loop_lag_p99_seconds, cpu_share (of one core) since the start."""
         wall = time.monotonic() - self.wall
+        lags = with_missed(self.late)
         return {
-            "loop_lag_p99_seconds": round(quantile(sorted(self.late), 0.99), 6)
-            if self.late
-            else float("inf"),
+            "loop_lag_p99_seconds": round(quantile(sorted(lags), 0.99), 6) if lags else float("inf"),
             "cpu_share": round((time.process_time() - self.cpu) / wall, 4) if wall else 0.0,
             "seconds": round(wall, 3),
         }
+
+
+def with_missed(late: Sequence[float]) -> list[float]:
+    """One long stall is one late tick, however much it held up: add the ticks that should have been in it."""
+    lags = list(late)
+    for lag in late:
+        lags += [lag - step * TICK_SECONDS for step in range(1, math.floor(lag / TICK_SECONDS) + 1)]
+    return lags
+
+
+def worst(readings: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    """Of several generators; None if one of them left no reading."""
+    if not readings or any(reading is None for reading in readings):
+        return None
+    found = [reading for reading in readings if reading is not None]
+    figures = {key: max(reading[key] for reading in found) for key in found[0] if key != "scheduled"}
+    if "scheduled" in found[0]:
+        figures["scheduled"] = sum(reading["scheduled"] for reading in found)
+    return figures
 
 
 def judge_generator(
@@ -49,6 +68,15 @@ def judge_generator(
     figures: dict[str, Any] = dict(reading or {})
     lags = sorted(-sample.intended for sample in samples)
     figures["send_lag_p99_seconds"] = round(quantile(lags, 0.99), 6) if lags else None
+    sent = len(samples)
+    if reading is not None and "scheduled" in reading:  # an open loop
+        wanted = reading["scheduled"]
+        figures["achieved"] = round(sent / wanted, 6) if wanted else None
+        if sent != wanted:
+            reasons.append(f"{sent} requests were sent, the schedule has {wanted:.0f}")
+        if lags and not quantile(lags, 0.99) <= max_lag:
+            late = quantile(lags, 0.99) * 1000
+            reasons.append(f"requests were sent {late:.0f} ms late (p99); allowed {max_lag * 1000:.0f} ms")
     if not samples:
         reasons.append("not a single request was sent")
     if reading is None:

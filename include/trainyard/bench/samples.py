@@ -64,6 +64,15 @@ class Sample:
     def censored(self) -> bool:
         return self.error == "censored"
 
+    @property
+    def ttft_from_intended(self) -> float | None:
+        """From when the schedule wanted it sent: what a stall does to the requests that it held up."""
+        return None if self.ttft is None else self.ttft - self.intended
+
+    @property
+    def e2e_from_intended(self) -> float | None:
+        return None if self.e2e is None else self.e2e - self.intended
+
     def gaps(self) -> list[float]:
         """Seconds between tokens, one value a token after the first chunk.
 

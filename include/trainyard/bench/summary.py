@@ -10,8 +10,8 @@ from typing import Any
 from trainyard.bench.samples import Sample
 
 SCHEMA = "trainyard.load/1"
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-METRICS = ("ttft", "itl", "tpot", "e2e")
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+METRICS = ("ttft", "itl", "tpot", "e2e", "ttft_from_intended", "e2e_from_intended")
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from trainyard.bench.arrivals import Arrivals
 from trainyard.errors import Problem, Refused
 
 # Common English words: about one token each in every tokenizer in use, so none has to be downloaded.
@@ -23,8 +24,10 @@ under three never know same last
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A closed loop of `concurrency` users, each asking the arms in turn.
+    """A closed loop of `concurrency` users, each asking the arms in turn; or with `arrivals` (see
+    `arrivals.Arrivals.from_dict`) an open loop, whose every arrival asks all arms at once.
 
+    processes: load generators to share the work among.
     requests: cap an arm; None: only the time ends the run. drain_seconds: how long requests in flight at the
     end may still take, by default as long as any request. extra: more fields of the request body.
     """
@@ -40,13 +43,15 @@ class Workload:
     drain_seconds: float | None = None
     max_loop_lag_seconds: float = 0.1
     max_cpu_share: float = 0.9
+    processes: int = 1
+    arrivals: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Workload:
         """Raises `Refused` with every broken rule."""
         known = {item.name for item in fields(cls)}
-        numbers = known - {"stream", "chat", "extra", "drain_seconds"}
+        numbers = known - {"stream", "chat", "extra", "drain_seconds", "arrivals"}
         problems = []
         for key, value in document.items():
             where = f"workload.{key}"
@@ -58,7 +63,20 @@ class Workload:
                 problems.append(Problem(where, value, "must be a number above zero", remedy))
         if problems:
             raise Refused(problems)
-        return cls(**document)
+        workload = cls(**document)
+        workload.schedule  # noqa: B018  refuse now what cannot be laid out
+        return workload
+
+    @property
+    def schedule(self) -> Arrivals | None:
+        """The arrivals of an open loop. Raises `Refused`."""
+        return None if self.arrivals is None else Arrivals.from_dict(self.arrivals, self.duration_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long requests are sent."""
+        schedule = self.schedule
+        return self.duration_seconds if schedule is None else schedule.seconds
 
     @property
     def path(self) -> str:

@@ -52,7 +52,7 @@ def test_a_load_test_pod_measures_both_arms_and_leaves_samples_and_summary(store
             "seed": 3,
             "model": "m",
             "arms": {"canary": [canary.url], "baseline": [baseline.url]},
-            "workload": QUICK,
+            "workload": {**QUICK, "max_loop_lag_seconds": 30},  # on a busy machine too
             "split": {"url": canary.url, "probes": 20, "canary_name": "m@2"},
         }
         pod = subprocess.run(
@@ -112,9 +112,45 @@ def test_a_cap_on_requests_ends_the_run_early_and_addresses_take_turns() -> None
 def test_a_generator_that_breaks_down_is_a_transient_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load, "_environment", lambda home: {**os.environ, "TRAINYARD_LOAD": "/nowhere"})
+    monkeypatch.setattr(load, "_environment", lambda described: {**os.environ, "TRAINYARD_LOAD": "/nowhere"})
     with pytest.raises(TransientError, match=r"(?s)broke down, exit code 1.*/nowhere"):
         run_load(model="m", arms={"canary": ["http://127.0.0.1:1"]}, workload=Workload(), seed=1)
+
+
+def test_an_open_loop_sends_by_its_schedule_while_the_server_hangs() -> None:
+    arrivals = {"process": "poisson", "rate": 40}
+    workload = Workload(
+        **{**QUICK, "arrivals": arrivals, "processes": 2, "timeout_seconds": 30, "drain_seconds": 0.1}
+    )
+    assert workload.schedule is not None
+    moments = workload.schedule.schedule(5)
+    with truth_server(ttft=0.001, itl=0.0005, faults=("hang",)) as server:
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=workload, seed=5)
+        asked = len(server.truths)
+    # A closed loop would have sent four, one of each user.
+    assert len(samples) == asked == len(moments) == summary["arms"]["canary"]["censored"] > 20
+    assert summary["generator"]["achieved"] == 1.0
+    # Two processes kept one schedule, each pair once.
+    assert sorted(sample.pair for sample in samples if sample.pair is not None) == list(range(len(moments)))
+    intended = sorted(sample.started + sample.intended for sample in samples)
+    assert [moment - intended[0] for moment in intended] == pytest.approx(
+        [moment - moments[0] for moment in moments], abs=1e-5
+    )
+    assert all(sample.intended <= 0 for sample in samples)
+
+
+def test_in_an_open_loop_both_arms_are_asked_the_same_at_the_same_moment() -> None:
+    arrivals = {"process": "constant", "rate": 20}
+    workload = Workload(**{**QUICK, "duration_seconds": 0.5, "arrivals": arrivals})
+    with truth_server(ttft=0.001, itl=0.0005) as one, truth_server(ttft=0.001, itl=0.0005) as two:
+        samples, _ = run_load(
+            model="m", arms={"canary": [one.url], "baseline": [two.url]}, workload=workload, seed=1
+        )
+    moments: dict[int | None, set[float]] = {}
+    for sample in samples:
+        moments.setdefault(sample.pair, set()).add(round(sample.started + sample.intended, 5))
+    assert len(samples) == 20
+    assert all(len(found) == 1 for found in moments.values())
 
 
 def test_a_server_that_refuses_connections_is_not_hammered() -> None:
