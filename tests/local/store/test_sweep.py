@@ -10,11 +10,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.hub import LocalHub
 from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact, LeaseHeld, LeaseLost, PermanentError
+from trainyard.hub import Hub
+from trainyard.jobs.fetch import fetch
 from trainyard.store import announcements, blobs, keys
 from trainyard.store.announcements import Announcement, Condemning, wait_until_free
 from trainyard.store.channels import Channels
@@ -277,6 +281,15 @@ def test_a_release_that_begins_while_its_manifest_is_condemned_waits_and_finds_i
     assert freed.spared == 2
     assert store.get_or_none(wanted) is not None
     wait_until_free(store, [wanted])
+
+
+def test_fetch_announces_its_manifest_and_all_its_blobs(
+    store: Objects, hub: LocalHub, revisions: Any
+) -> None:
+    for revision in revisions[:2]:  # the second finds some of the first one's blobs there
+        manifest, _, _ = fetch(store, Hub(hub.endpoint), "tests/tiny", revision)
+    wanted = {manifest.key, *(keys.blob(entry.blob) for entry in manifest.files if entry.size > 2000)}
+    assert wanted <= announcements.announced(store, 0)
 
 
 def test_one_sweep_at_a_time_and_a_paused_one_deletes_nothing(store: Objects) -> None:

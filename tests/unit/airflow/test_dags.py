@@ -114,6 +114,17 @@ def test_the_pipeline_is_wired_in_the_order_of_the_stages(tasks: dict[str, Parse
     assert "canary_ready" not in all_before("canary_node")
 
 
+def test_housekeeping_looks_before_it_deletes_and_manifests_go_before_blobs(parsed: Parsed) -> None:
+    tasks = parsed["dags"]["housekeeping"]["tasks"]
+    order = ["look", "manifests", "blobs", "uploads", "staging_logs_caches"]
+    assert set(tasks) == set(order)
+    for earlier, later in pairwise(order):
+        assert tasks[later]["upstream"] == [earlier]
+        # What a dry run skips is skipped to the end.
+        assert tasks[later]["rule"].lower().endswith("all_success")
+    assert not parsed["dags"]["housekeeping"]["catchup"]
+
+
 def test_there_is_a_task_for_every_step_of_the_largest_entry(tasks: dict[str, Parsed]) -> None:
     folder = REPOSITORY / "include" / "releases"
     specs = [catalogue.resolve(folder, Request(release=name)) for name in catalogue.names(folder)]
