@@ -100,7 +100,7 @@ class JobPodOperator(ReleaseOperator):
 
         Returns where the pod is gone or succeeded: then what it left in S3 decides (`finish`).
         """
-        from trainyard.errors import TransientError
+        from trainyard.errors import PermanentError, TransientError
         from trainyard.kube import diagnosis
 
         name = str((event or {}).get("name") or (operator.pod.metadata.name if operator.pod else ""))
@@ -118,6 +118,9 @@ class JobPodOperator(ReleaseOperator):
             found = diagnosis.not_scheduled(pod, why)
         if log:
             ctx.objects.put(f"logs/{release.model}/{release.id}/{self.task_id}/{name}.log", log.encode())
+        if isinstance(found, PermanentError):
+            # Before the pod goes: a try that dies in between would leave the next one without its reason.
+            ctx.fail(release, self.task_id, found)
         # One that has not ended keeps its place, and its node. One that has would be found, and believed, by
         # a retry.
         ctx.cluster.delete("Pod", name, namespace)
