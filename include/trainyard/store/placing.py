@@ -41,7 +41,7 @@ class Placer:
         self.cache, self.stop, self.progress = cache, stop, progress
         self.cached = 0
         self._folders: set[Path] = set()
-        self._lock = threading.Lock()
+        self._lock, self._cutting = threading.Lock(), threading.Lock()
 
     def bring(self, blob: str, size: int, entries: Sequence[FileEntry]) -> dict[str, int]:
         """Write the files that lie in the blob (of `size` bytes); returns path -> time of change (ns).
@@ -133,14 +133,18 @@ class Placer:
         """Small files out of a pack, of which `content` is the part from `begin`."""
         states = {}
         view = memoryview(content)
-        for entry in entries:
-            start = _start(entry) - begin
-            piece = view[start : start + entry.size]
-            if hashlib.sha256(piece).hexdigest() != entry.sha256:
-                check(bytes(piece), entry, where)
-            with self._new_file(entry) as (file, temporary):
-                _write(file, piece)
-                states[entry.path] = self._settle(file, temporary, entry)
+        # One thread at a time: several would hand the interpreter's lock to and fro with every system call,
+        # at many times the processor time of one. The next packs come in meanwhile.
+        with self._cutting:
+            for entry in entries:
+                self.stop.check()
+                start = _start(entry) - begin
+                piece = view[start : start + entry.size]
+                if hashlib.sha256(piece).hexdigest() != entry.sha256:
+                    check(bytes(piece), entry, where)
+                with self._new_file(entry) as (file, temporary):
+                    _write(file, piece)
+                    states[entry.path] = self._settle(file, temporary, entry)
         return states
 
     def _link(self, held: Held, entry: FileEntry) -> int:
