@@ -44,6 +44,7 @@ def yard(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         TRAINYARD_RELEASES_DIR=str(catalogue),
         TRAINYARD_REFRESH_SCHEDULE="0 0 1 1 *",
         TRAINYARD_HEALTH_SCHEDULE="0 0 1 1 *",
+        TRAINYARD_HOUSEKEEPING_SCHEDULE="0 0 1 1 *",
     )
     supervisor = [sys.executable, "-m", "local.stack"]
     up = subprocess.run(

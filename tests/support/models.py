@@ -100,12 +100,19 @@ def write_entry(folder: Path, document: dict[str, Any], name: str | None = None)
     return path
 
 
+class EmptyCluster:
+    """A cluster without objects. What would change it is not there."""
+
+    def find(self, kind: str, name: str, namespace: str | None) -> None:
+        return None
+
+
 def paper_context(folder: Path, hub: PaperHub | None = None, **settings: Any) -> Context:
-    """A context without cluster: for what plan works out before it touches one."""
+    """A context over a cluster that has nothing: for what plan works out before it touches one."""
     chosen = hub or PaperHub()
     return Context(
         settings=Settings(releases_dir=folder, **settings),
         objects=MemoryObjects(),
-        cluster=None,  # type: ignore[arg-type]
+        cluster=EmptyCluster(),  # type: ignore[arg-type]
         make_hub=lambda: chosen,  # type: ignore[arg-type,return-value]
     )

@@ -46,8 +46,9 @@ class Published(Exception):
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Job: {"bucket", "fingerprint", "attempt", "staging": prefix, "model": manifest key | null, "model_dir",
-    "output_dir", "command": [...], "env": {...}, "log_key", "expect": [globs]}, and, all optional:
+    """Job: {"bucket", "fingerprint", "attempt", "staging": prefix, "model": manifest key | null,
+    "model_sha256": of that manifest | null, "model_dir", "output_dir", "command": [...],
+    "env": {...}, "log_key", "expect": [globs]}, and, all optional:
     "until": words of the line that ends a command which does not end itself,
     "bundle": manifest key, "cache": {...} (see compile_cache.Options), "lookup": {"command", "env",
     "seconds"}, "deadline": {"seconds", "learned", "why"}, "stall_seconds", "history": {"key", "shape"}.
@@ -137,7 +138,8 @@ def _bring_model(objects: Objects, job: dict[str, Any]) -> None:
     if manifest is None:
         return
     into = Path(field(job, "model_dir", str))
-    tree, cache = read_tree(objects, manifest), open_cache(job)
+    tree = read_tree(objects, manifest, sha256=field(job, "model_sha256", str, None))
+    cache = open_cache(job)
     with Progress(f"materialise {manifest}", tree.size, len(tree.wanted)) as progress:
         materialise(objects, tree, into, progress=progress.add, cache=cache)
 

@@ -9,11 +9,13 @@ from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.stages.history import compile_fields, compile_story
+from trainyard.stages.sealing import known_digest
+from trainyard.store.bundles import bundle_usable
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:
     spec, plan = release.spec, release.plan
-    if ctx.objects.head_or_none(plan.bundle_manifest) is not None:
+    if bundle_usable(ctx.objects, plan.fingerprint):
         return Skip(f"bundle {plan.fingerprint[:12]} is published already: no compile, no node")
     build, chosen = build_of(release), engine(spec.engine)
     command = chosen.compile_command(build)
@@ -28,6 +30,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
             "attempt": release.id,
             "staging": staging(release),
             "model": plan.model_manifest,
+            "model_sha256": known_digest(ctx, plan.model_manifest),
             "model_dir": build.model_dir,
             "output_dir": build.output_dir,
             "command": list(command.argv),
@@ -56,7 +59,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
 
 def finish(ctx: Context, release: Release) -> Done:
     """What was staged decides. Raises NotFound where the pod left no result."""
-    if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
+    if bundle_usable(ctx.objects, release.plan.fingerprint):
         return Done(f"bundle {release.plan.fingerprint[:12]} was published meanwhile")
     words, told = compile_story(ctx, release)
     words = f"compiled by {release.spec.engine}: {words}" if words else f"compiled by {release.spec.engine}"

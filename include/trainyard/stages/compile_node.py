@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip, Watch
+from trainyard.store.bundles import bundle_usable
 
 
 def watch(ctx: Context, release: Release) -> Watch | Skip:
-    if ctx.objects.head_or_none(release.plan.bundle_manifest) is not None:
+    if bundle_usable(ctx.objects, release.plan.fingerprint):
         return Skip("nothing is compiled, so no node is needed")
     return node_watch(ctx, release, ctx.settings.jobs_namespace, "compile", f"compile-{release.id}-")
 

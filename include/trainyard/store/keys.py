@@ -14,6 +14,7 @@ history/compiles/<engine>-<target>.json        how long compiles took; may be lo
 releases/<model>/<release>.json                the ledger
 channels/<model>.json                          stable now, and before
 leases/<model>.json                            who may change a model now
+publishing/…, sweep/…                          what publishers rely on, and what a sweep is about to take
 bedrock/<model>.json                           the last look at the Bedrock model that it is to equal
 """
 
