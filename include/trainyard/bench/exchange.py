@@ -7,6 +7,7 @@ connection of its own: a Service balances connections, and a kept one would meas
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import time
@@ -207,6 +208,9 @@ def _request(path: str, host: str, payload: Mapping[str, Any]) -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"Accept: text/event-stream, application/json\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n\r\n"
+        "Connection: close\r\n"
     )
+    if key := os.environ.get("OPENAI_API_KEY"):  # where OpenAI's own clients look
+        head += f"Authorization: Bearer {key}\r\n"
+    head += "\r\n"
     return head.encode() + body

@@ -27,7 +27,8 @@ class Workload:
     """A closed loop of `concurrency` users, each asking the arms in turn; or with `arrivals` (see
     `arrivals.Arrivals.from_dict`) an open loop, whose every arrival asks all arms at once.
 
-    processes: load generators to share the work among.
+    processes: load generators to share the work among. continuous_usage: ask for token counts with every
+    chunk, which vLLM and its kin offer.
     requests: cap an arm; None: only the time ends the run. drain_seconds: how long requests in flight at the
     end may still take, by default as long as any request. extra: more fields of the request body.
     """
@@ -39,6 +40,7 @@ class Workload:
     output_tokens: int = 32
     stream: bool = True
     chat: bool = True
+    continuous_usage: bool = True
     timeout_seconds: float = 60.0
     drain_seconds: float | None = None
     max_loop_lag_seconds: float = 0.1
@@ -51,7 +53,7 @@ class Workload:
     def from_dict(cls, document: Mapping[str, Any]) -> Workload:
         """Raises `Refused` with every broken rule."""
         known = {item.name for item in fields(cls)}
-        numbers = known - {"stream", "chat", "extra", "drain_seconds", "arrivals"}
+        numbers = known - {"stream", "chat", "continuous_usage", "extra", "drain_seconds", "arrivals"}
         problems = []
         for key, value in document.items():
             where = f"workload.{key}"
@@ -93,6 +95,7 @@ class Workload:
             output_tokens=self.output_tokens,
             stream=self.stream,
             chat=self.chat,
+            continuous_usage=self.continuous_usage,
             extra=self.extra,
         )
 
@@ -108,13 +111,15 @@ def payload(
     output_tokens: int,
     stream: bool = True,
     chat: bool = True,
+    continuous_usage: bool = True,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Body of a request to an OpenAI-compatible server, greedy, with token counts asked for."""
     body: dict[str, Any] = {"model": model, "max_tokens": output_tokens, "temperature": 0.0}
     body |= {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
     if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        wanted = {"include_usage": True} | ({"continuous_usage_stats": True} if continuous_usage else {})
+        body |= {"stream": True, "stream_options": wanted}
     return body | dict(extra or {})
 
 

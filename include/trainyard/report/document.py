@@ -10,7 +10,7 @@ from typing import Any
 from trainyard.bench.samples import Sample
 from trainyard.rollout.verdict import Verdict
 
-OUTCOMES = {"promoted": "pass", "no-op": "pass", "rolled_back": "fail", "failed": "fail"}
+OUTCOMES = {"promoted": "pass", "no-op": "pass", "rolled_back": "fail", "failed": "fail", "measured": "pass"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """outcome: promoted, rolled_back, failed, running. reason: one sentence. facts, links: shown in order."""
+    """outcome: promoted, rolled_back, failed, running; of a load test measured or invalid. reason: one
+    sentence. facts, links: shown in order."""
 
     release: str
     model: str
