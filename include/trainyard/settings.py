@@ -39,6 +39,13 @@ class Settings(BaseSettings):
         pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
         description="PersistentVolumeClaim in the jobs' namespace that compile pods mount as their cache.",
     )
+    node_cache_claim: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="PersistentVolumeClaim in the serving namespace, on the nodes' own disks, that server "
+        "pods share as a cache of blobs.",
+    )
+    node_cache_gib: int = Field(1000, ge=1, description="What that cache may hold; the oldest goes first.")
     airflow_url: str = Field("http://127.0.0.1:8080", description="For links in records and reports.")
     aws_conn_id: str = "aws_default"
     kubernetes_conn_id: str = "kubernetes_default"

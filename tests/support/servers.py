@@ -25,6 +25,7 @@ def server_set(namespace: str, release: str = "m-1", token: int = 1) -> ServerSe
         memory="1Gi",
         grace_seconds=5,
         running_metrics=("vllm:num_requests_running",),
+        node_cache_claim="",
         ready_deadline_seconds=60,
         annotations={},
         lease_token=token,

@@ -21,6 +21,7 @@ from trainyard.neuron.engines.base import Command
 PORT = 8000
 SERVER = "server"
 MODELS_DIR = "/models"
+NODE_CACHE_DIR = "/node-cache"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ServerSet:
     jobs_image: str
     command: Command
     materialise_job: Mapping[str, object]
+    node_cache_claim: str  # "" for none
     replicas: int
     chips: int
     instance_type: str
@@ -54,6 +56,12 @@ def deployment(servers: ServerSet) -> Object:
     selector = {"trainyard.dev/model": servers.model, "trainyard.dev/release": servers.release}
     neuron = {"aws.amazon.com/neuron": str(servers.chips)}
     mounts = [{"name": "tools", "mountPath": TOOLS_DIR}, {"name": "models", "mountPath": MODELS_DIR}]
+    volumes: list[Object] = [{"name": "tools", "emptyDir": {}}, {"name": "models", "emptyDir": {}}]
+    shared: list[Object] = []
+    if servers.node_cache_claim:
+        shared.append({"name": "node-cache", "mountPath": NODE_CACHE_DIR})
+        claim = {"claimName": servers.node_cache_claim}
+        volumes.append({"name": "node-cache", "persistentVolumeClaim": claim})
     materialise = {
         "name": "materialise",
         "image": servers.jobs_image,
@@ -61,7 +69,7 @@ def deployment(servers: ServerSet) -> Object:
         "env": environment(servers.materialise_job),
         "resources": {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
         "securityContext": RESTRICTED_CONTAINER,
-        "volumeMounts": mounts,
+        "volumeMounts": [*mounts, *shared],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     env = {
@@ -144,7 +152,7 @@ def deployment(servers: ServerSet) -> Object:
                     "terminationGracePeriodSeconds": servers.grace_seconds + 30,
                     "initContainers": [materialise],
                     "containers": [server],
-                    "volumes": [{"name": "tools", "emptyDir": {}}, {"name": "models", "emptyDir": {}}],
+                    "volumes": volumes,
                     **placement(servers.instance_type, servers.nodepool),
                 },
             },

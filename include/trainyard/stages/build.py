@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainyard.kube.pods import CACHE_DIR, WORK_DIR
-from trainyard.kube.servers import MODELS_DIR, PORT, ServerSet
+from trainyard.kube.servers import MODELS_DIR, NODE_CACHE_DIR, PORT, ServerSet
 from trainyard.neuron.engines import engine
 from trainyard.neuron.engines.base import Build, Holds, ModelFiles, Serving
 from trainyard.neuron.instances import instance
@@ -74,7 +74,9 @@ def servers_of(release: Release, settings: Settings) -> ServerSet:
                 *_model_sources(plan.model_manifest, place, model_files),
             ],
             "install": "/trainyard",
+            **_node_cache(settings),
         },
+        node_cache_claim=settings.node_cache_claim,
         replicas=spec.serving.replicas,
         chips=plan.chips,
         instance_type=spec.hardware.instance_type,
@@ -87,6 +89,12 @@ def servers_of(release: Release, settings: Settings) -> ServerSet:
         annotations=spec.serving.annotations,
         lease_token=release.lease_token,
     )
+
+
+def _node_cache(settings: Settings) -> dict[str, object]:
+    if not settings.node_cache_claim:
+        return {}
+    return {"node_cache": {"folder": NODE_CACHE_DIR, "max_bytes": settings.node_cache_gib * 2**30}}
 
 
 def _model_sources(manifest: str, place: str, wanted: ModelFiles) -> list[dict[str, object]]:

@@ -28,6 +28,7 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
             "repo": release.spec.model.repo,
             "revision": release.plan.revision,
             "endpoint": ctx.settings.hub_endpoint,
+            "release": release.id,
         },
         image=ctx.settings.jobs_image,
         service_account="trainyard-fetch",

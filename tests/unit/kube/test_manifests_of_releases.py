@@ -203,6 +203,21 @@ def test_a_volume_for_the_compile_cache_is_mounted_only_where_one_is_named(
     assert job["cache"]["shared"] is True
 
 
+def test_servers_share_a_cache_on_their_node_only_where_a_volume_is_named(
+    ctx: Context, release: Release
+) -> None:
+    assert "node-cache" not in json.dumps(deployment(servers_of(release, ctx.settings)))
+    settings = ctx.settings.model_copy(update={"node_cache_claim": "blobs", "node_cache_gib": 2})
+    spec = deployment(servers_of(release, settings))["spec"]["template"]["spec"]
+    (bringer,) = spec["initContainers"]
+    job = json.loads(bringer["env"][0]["value"])
+    assert job["node_cache"] == {"folder": "/node-cache", "max_bytes": 2 * 2**30}
+    assert {"name": "node-cache", "mountPath": "/node-cache"} in bringer["volumeMounts"]
+    assert {"name": "node-cache", "persistentVolumeClaim": {"claimName": "blobs"}} in spec["volumes"]
+    # The server itself has no business there.
+    assert "node-cache" not in json.dumps(spec["containers"])
+
+
 def test_manifests_are_the_same_whenever_they_are_built(ctx: Context, release: Release) -> None:
     first = json.dumps([pods(ctx, release), service(servers_of(release, ctx.settings))])
     again = ctx.load(release.model, release.id)
