@@ -61,6 +61,11 @@ class Answer:
         return {**usage, "completion_tokens": count, **total}
 
     @property
+    def learned(self) -> bool:
+        """From here on most pieces are read quickly."""
+        return self._template is not None
+
+    @property
     def text(self) -> str:
         return "".join(self._texts)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent.hub import get_hub
@@ -29,27 +32,41 @@ def read_in_hub(connection: socket.socket, answer: Answer, deadline: float, cloc
     # gevent's own socket would wait; the one below it does not block, and says so.
     receive = connection._sock.recv  # type: ignore[attr-defined]
     feed = answer.feed
+    inbox = _inbox(hub)
 
     def arrived() -> None:
         try:
             data = receive(RECEIVE_BYTES)
-            now = clock()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            end(error)
+            return
+        now = clock()
+        if answer.learned and data:
+            take(data, now)
+        else:
+            inbox.put(take, data, now)
+
+    def take(data: bytes, now: float) -> None:
+        try:
             if data:
                 if not feed(data, now):
                     return
             else:
                 answer.close()
-            watcher.stop()
-            waiter.switch(None)
-        except BlockingIOError:
-            return
         except Exception as error:  # for the greenlet that asked: the hub would only print it
+            end(error)
+            return
+        end(None)
+
+    def end(failure: Exception | None) -> None:
+        if watcher.active:  # and nobody was told of an earlier end
             watcher.stop()
-            waiter.switch(error)
+            waiter.switch(failure)
 
     def late() -> None:
-        watcher.stop()
-        waiter.switch(TimeoutError())
+        end(TimeoutError())
 
     left = deadline - clock()
     if left <= 0:
@@ -65,3 +82,36 @@ def read_in_hub(connection: socket.socket, answer: Answer, deadline: float, cloc
             one.close()
     if failure is not None:
         raise failure
+
+
+class Inbox:
+    """Pieces of one turn of the loop that take long to read, as the first ones of every stream do.
+
+    Many streams begin together. All that has arrived is stamped before any of it is read, or each stream
+    would be late by the reading of those before it.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._pieces: list[tuple[Callable[[bytes, float], None], bytes, float]] = []
+
+    def put(self, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
+        if not self._pieces:
+            self._loop.run_callback(self._hand_out)
+        self._pieces.append((take, data, now))
+
+    def _hand_out(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        for take, data, now in pieces:
+            take(data, now)
+
+
+_inboxes: weakref.WeakKeyDictionary[Any, Inbox] = weakref.WeakKeyDictionary()
+
+
+def _inbox(hub: Any) -> Inbox:
+    """One for each hub: a process has one, but a thread of its own has its own."""
+    found = _inboxes.get(hub)
+    if found is None:
+        found = _inboxes[hub] = Inbox(hub.loop)
+    return found

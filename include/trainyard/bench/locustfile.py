@@ -28,6 +28,7 @@ from locust.exception import StopUser
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
 from trainyard.bench.hub import read_in_hub
+from trainyard.bench.ticker import Ticker
 from trainyard.bench.workload import Workload, order, prompt
 
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
@@ -142,14 +143,14 @@ class Scheduler(User):
         own = moments[run.shard :: run.shards]
         run.scheduled = len(own) * len(run.arms)
         start = wait_for_go()
-        in_flight = Group()
+        in_flight, ticker = Group(), Ticker()
         for pair, moment in zip(run.pairs, own, strict=False):
             ready = list(exchanges(pair))  # made before their time
             intended = start + moment
-            while (left := intended - time.monotonic()) > 0:
-                gevent.sleep(left)
+            ticker.sleep_until(intended)
             for arm, exchange in ready:
                 in_flight.spawn(ask, arm, pair, exchange, intended, run.shard)
+        ticker.close()
         in_flight.join(timeout=run.workload.drain)
         in_flight.kill()  # what has not ended is counted as censored
         gevent.spawn(run.quit)
