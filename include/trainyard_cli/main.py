@@ -1,4 +1,4 @@
-"""`trainyard`: up, down, status, doctor, plan, release, rollback, bench, demo, store."""
+"""`trainyard`: up, down, status, doctor, plan, release, rollback, judge, bench, demo, store."""
 
 from __future__ import annotations
 
@@ -140,6 +140,36 @@ def rollback(
         if wait:
             ended = releasing.watch(airflow, run_id, console)
             raise typer.Exit(0 if ended.state == "success" else 1)
+
+
+@app.command()
+def judge(
+    release: Annotated[str, typer.Argument(help="Release id, or a model for its newest release.")],
+    max_ratio: Annotated[
+        list[str] | None,
+        typer.Option(help="How many times the baseline's is still good: 1.1 for all, ttft=1.3 for one."),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="How often it may be wrong.")] = None,
+    min_samples: Annotated[int | None, typer.Option(help="Requests an arm.")] = None,
+    ttft_p95: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    itl_p95: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    max_error_rate: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Whose release it is, for one of another catalogue.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    home: Home = None,
+) -> None:
+    """Judge a recorded release anew from raw samples; exits 0 if all passes, 1 if not, 2 if unmeasured."""
+    from trainyard.stages.replay import Margins
+    from trainyard_cli import judging
+
+    stack(home).adopt()
+    with _plain_errors():
+        margins = Margins(
+            judging.ratios(max_ratio or []), alpha, min_samples, ttft_p95, itl_p95, max_error_rate
+        )
+        raise typer.Exit(judging.run(console, release, margins, model=model, as_json=as_json))
 
 
 @app.command()

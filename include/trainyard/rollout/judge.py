@@ -20,9 +20,10 @@ import numpy as np
 from trainyard.bench.samples import Sample
 from trainyard.rollout import watch
 from trainyard.rollout.chance import binomial_at_least, binomial_two_sided, fisher_more
-from trainyard.rollout.latency import check_slos, compare, say_time
+from trainyard.rollout.latency import check_slos, compare
+from trainyard.rollout.live import Live, check_live
 from trainyard.rollout.measured import Arm, disagreement, split_arms
-from trainyard.rollout.verdict import Check, Objectives, Outcome, Verdict, conclude
+from trainyard.rollout.verdict import Check, Objectives, Outcome, Verdict, conclude, say_time
 
 MAX_CENSORED = 0.05
 SPLIT_ALPHA = 0.001  # a healthy split is checked at every step of every release: rarely wrong is too often
@@ -37,6 +38,7 @@ def judge(
     expected_share: float | None = None,
     device: Mapping[str, Any] | None = None,
     device_expected: bool = False,
+    live: Live | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Judge one phase of a release.
@@ -45,8 +47,13 @@ def judge(
     baseline_expected: a stable release serves, so its absence from the data is a gap in the data.
     expected_share: of the gateway's requests that the canary should get, 0 to 1; None: no split to check.
     device: `{"state": "healthy" | "unhealthy" | "unknown", "text": why}` of the canary's Neuron devices.
+    live: what the servers' own metrics say, beside the load test or, where it left nothing, instead of it.
     """
     checks = [*_check_device(device, device_expected)]
+    if live is not None:
+        checks += check_live(live, objectives, baseline_expected=baseline_expected, seed=seed)
+        if summary is None and samples is None:
+            return conclude(tuple(checks))
     if not summary or samples is None:
         checks.append(_gap("the load test left no results"))
         return conclude(tuple(checks))
@@ -82,7 +89,11 @@ def _check_device(device: Mapping[str, Any] | None, expected: bool) -> list[Chec
     if device is None and not expected:
         return []
     state = (device or {}).get("state", "unknown")
-    outcomes: dict[str, Outcome] = {"healthy": "pass", "unhealthy": "infrastructure_fault"}
+    outcomes: dict[str, Outcome] = {
+        "healthy": "pass",
+        "unhealthy": "infrastructure_fault",
+        "sick": "infrastructure_fault",  # in the words of `neuron.health`
+    }
     text = (device or {}).get("text") or f"the canary's Neuron devices: {state}"
     outcome = outcomes.get(state, "inconclusive")
     return [Check(metric="device", statistic="state", kind="device", outcome=outcome, text=text)]

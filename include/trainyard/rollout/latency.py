@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from trainyard.rollout import tails
 from trainyard.rollout.chance import (
     Floats,
     block_counts,
@@ -28,7 +29,7 @@ from trainyard.rollout.chance import (
     resamples,
 )
 from trainyard.rollout.measured import Arm, Values, unit_logs
-from trainyard.rollout.verdict import COMPARED, Check, Kind, Objectives, Outcome
+from trainyard.rollout.verdict import COMPARED, Check, Kind, Objectives, Outcome, say_time
 
 STATISTICS = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 SMALLEST_TAIL = 300  # requests an arm: p95 then rests on fifteen, p99 on three
@@ -97,7 +98,7 @@ def _judge_slo(
 class Pair:
     """One statistic of one metric, of both arms, in seconds. ours, theirs: its resamples, shape (draws,).
 
-    to_show: whether it has to be shown to be within the margin.
+    to_show: whether it has to be shown to be within the margin. excess: p-value and ratio of `tails.excess`.
     """
 
     metric: str
@@ -107,6 +108,7 @@ class Pair:
     point: float
     base: float
     to_show: bool
+    excess: tuple[float, float] = (1.0, 1.0)
 
 
 def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.random.Generator) -> list[Check]:
@@ -140,15 +142,15 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
             q = STATISTICS[statistic]
             to_show = statistic in sizes and fewest >= sizes[statistic]
             found = (mine[drawn], base[drawn], _quantile(ours, q), _quantile(theirs, q))
-            pairs.append(Pair(metric, statistic, *found, to_show))
+            excess = (1.0, 1.0)
+            if statistic == "p99" and canary.paired and baseline.paired:
+                excess = tails.excess(unit_logs(ours, canary.units), unit_logs(theirs, baseline.units), q)
+            pairs.append(Pair(metric, statistic, *found, to_show, excess))
     beyond = holm(
         [_share(pair.ours <= _allowed(pair.theirs, pair.metric, objectives)) for pair in pairs],
         objectives.alpha,
     )
-    worse = holm(
-        [_share(pair.ours <= pair.theirs + objectives.floor_seconds.get(pair.metric, 0.0)) for pair in pairs],
-        objectives.alpha,
-    )
+    worse = holm([_worse(pair, objectives) for pair in pairs], objectives.beta)
     return checks + [
         _judge_pair(pair, objectives, beyond=too_slow, worse=slower)
         for pair, too_slow, slower in zip(pairs, beyond, worse, strict=True)
@@ -163,13 +165,20 @@ def _memory(canary: Arm, baseline: Arm, ours: Values, theirs: Values) -> int:
     return max(block_length(mine), block_length(base))
 
 
+def _worse(pair: Pair, objectives: Objectives) -> float:
+    """p-value of "no worse than the baseline at all"."""
+    drawn = _share(pair.ours <= pair.theirs + objectives.floor_seconds.get(pair.metric, 0.0))
+    return min(1.0, 2 * min(drawn, pair.excess[0])) if pair.statistic == "p99" else drawn
+
+
 def _judge_pair(pair: Pair, objectives: Objectives, *, beyond: bool, worse: bool) -> Check:
     """beyond: shown to be worse by more than the margin. worse: shown to be worse at all."""
     margin = objectives.max_ratio[pair.metric]
     floor = objectives.floor_seconds.get(pair.metric, 0.0)
-    within = bool(pair.point <= _allowed(pair.base, pair.metric, objectives))
+    worst = max(pair.point, pair.base * pair.excess[1])
+    within = bool(worst <= _allowed(pair.base, pair.metric, objectives))
     if pair.to_show:
-        shown = _share(pair.ours > _allowed(pair.theirs, pair.metric, objectives)) <= objectives.alpha
+        shown = _share(pair.ours > _allowed(pair.theirs, pair.metric, objectives)) <= objectives.beta
         holds = within and shown
     else:
         holds = within or not worse
@@ -185,6 +194,8 @@ def _judge_pair(pair: Pair, objectives: Objectives, *, beyond: bool, worse: bool
         text += f", or {say_time(floor)} more"
     elif outcome == "pass" and not within:
         text += ", but no worse beyond chance"
+    if worst > pair.point and not within:
+        text += f", {pair.excess[1]:.2f} x without the drift of both"
     if outcome == "inconclusive":
         text += f" (between {low:.2f} x and {high:.2f} x: not enough data)"
     return Check(
@@ -225,11 +236,3 @@ def _unusable(metric: str, kind: Kind, name: str, values: Values, arm: Arm) -> C
             f"{metric} is missing or no number in {values.missing} of {arm.succeeded} answers of the {name}"
         )
     return Check(metric=metric, statistic="p95", kind=kind, outcome="inconclusive", text=text)
-
-
-def say_time(seconds: float) -> str:
-    """`8.3 ms`, `312 ms`, `1.24 s`."""
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    milliseconds = seconds * 1000
-    return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"

@@ -26,7 +26,8 @@ class Objectives:
     floor_seconds: a difference below this is no regression, whatever the ratio.
     min_samples: successful requests that each arm needs before anything can pass.
     confidence: of every decision; all metrics together stay within it (Holm).
-    looks: how often the same growing data may be judged, so that each look gets its part of the error.
+    looks: how often the same growing data may be judged. One failing look ends a release, so each gets its
+    part of the error. Passing is not corrected: a release has to pass every phase.
     """
 
     ttft_p95_seconds: float
@@ -43,8 +44,13 @@ class Objectives:
 
     @property
     def alpha(self) -> float:
-        """How often one look may be wrong."""
+        """How often one look may fail a canary that holds."""
         return (1 - self.confidence) / self.looks
+
+    @property
+    def beta(self) -> float:
+        """How often one look may pass a canary that does not hold."""
+        return 1 - self.confidence
 
     def __post_init__(self) -> None:
         """Raises `Refused`: an objective that is no number would never be missed."""
@@ -154,3 +160,11 @@ def conclude(checks: tuple[Check, ...]) -> Verdict:
         return Verdict(outcome, checks, f"pass: {'; '.join(slos or deciding)}")
     more = f" (and {len(deciding) - 1} more)" if len(deciding) > 1 else ""
     return Verdict(outcome, checks, f"{outcome.replace('_', ' ')}: {deciding[0]}{more}")
+
+
+def say_time(seconds: float) -> str:
+    """`8.3 ms`, `312 ms`, `1.24 s`."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"

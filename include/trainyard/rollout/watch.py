@@ -13,7 +13,7 @@ import numpy as np
 
 from trainyard.bench.samples import Sample
 from trainyard.rollout import evidence
-from trainyard.rollout.chance import Floats
+from trainyard.rollout.chance import Floats, Ints
 from trainyard.rollout.measured import seconds_of
 from trainyard.rollout.verdict import COMPARED, Check, Objectives
 
@@ -55,14 +55,20 @@ def observe(samples: Sequence[Sample], objectives: Objectives) -> Watch | None:
         return None
     worth, parts = accumulate(paired, objectives.max_error_rate)
     needed = 1 / (1 - objectives.confidence)
-    over = worth >= np.log(needed)
-    over[: FEWEST - 1] = False
-    alarm = int(over.argmax()) + 1 if over.any() else None
+    alarm = int(first_alarm(worth, needed)) or None
     at = alarm - 1 if alarm else len(worth) - 1
     by_worth = sorted(parts, key=lambda name: -parts[name][at])
     convinced = tuple(name for name in by_worth if parts[name][at] >= np.log(needed)) or tuple(by_worth[:1])
     greatest = float(np.exp(min(worth[at] if alarm else worth.max(), 700.0)))
     return Watch(len(worth), alarm, greatest, needed, convinced if alarm else ())
+
+
+def first_alarm(worth: Floats, needed: float) -> Ints:
+    """After how many pairs the alarm came, 0 for never; shape of `worth` less its last axis."""
+    over = worth >= np.log(needed)
+    over[..., : FEWEST - 1] = False
+    found: Ints = np.where(over.any(axis=-1), over.argmax(axis=-1) + 1, 0)
+    return found
 
 
 def accumulate(paired: Paired, allowed_rate: float) -> tuple[Floats, dict[str, Floats]]:

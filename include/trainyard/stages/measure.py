@@ -17,6 +17,7 @@ from trainyard.release import Release
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
+from trainyard.store.objects import Objects
 
 CANARY, BASELINE = "canary", "baseline"
 _SPLIT_PROBES = 200
@@ -37,7 +38,7 @@ def prefix(release: Release, phase: str) -> str:
 
 def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, split: bool) -> Object:
     """The pod of one part. Canary and baseline are asked in turn, through their own Services."""
-    load, part = release.spec.rollout.load, len(list(_summaries(ctx, release, phase)))
+    load, part = release.spec.rollout.load, len(list(_summaries(ctx.objects, release, phase)))
     arms = {CANARY: urls_of(ctx.cluster, ctx.settings, release.id)}
     if release.previous:
         arms[BASELINE] = urls_of(ctx.cluster, ctx.settings, release.previous)
@@ -77,12 +78,17 @@ def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, spli
 
 def measured(ctx: Context, release: Release, phase: str) -> Measured:
     """Adds the phase's valid parts up. Raises Inconclusive where there is none."""
+    return gather(ctx.objects, release, phase)
+
+
+def gather(objects: Objects, release: Release, phase: str) -> Measured:
+    """`measured`, for whoever only has the bucket. Raises Inconclusive, CorruptArtifact."""
     samples: list[Sample] = []
     good: list[dict[str, Any]] = []
-    found = list(_summaries(ctx, release, phase))
+    found = list(_summaries(objects, release, phase))
     for part, summary in found:
         if summary["generator"]["valid"]:
-            rows = unpack(ctx.objects.get(f"{part}samples.ndjson.gz").body)
+            rows = unpack(objects.get(f"{part}samples.ndjson.gz").body)
             _check_rows(part, rows, summary)
             samples += rows
             good.append(summary)
@@ -135,7 +141,7 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
 
 def may_extend(ctx: Context, release: Release, phase: str) -> bool:
     """Whether another part may be measured: the first one and the spec's extensions are not used up."""
-    return len(list(_summaries(ctx, release, phase))) <= release.spec.rollout.extensions
+    return len(list(_summaries(ctx.objects, release, phase))) <= release.spec.rollout.extensions
 
 
 def objectives_of(release: Release) -> Objectives:
@@ -166,8 +172,8 @@ def enforce(verdict: Verdict, phase: str, *, extend: bool = False) -> str:
     raise Undecided(f"{phase} {verdict.summary}. Nothing was decided for or against the model.\n{reasons}")
 
 
-def _summaries(ctx: Context, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _summaries(objects: Objects, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
     start = prefix(release, phase)
-    for info in sorted(ctx.objects.list(start), key=lambda item: item.key):
+    for info in sorted(objects.list(start), key=lambda item: item.key):
         if info.key.endswith("/summary.json"):
-            yield info.key.removesuffix("summary.json"), json.loads(ctx.objects.get(info.key).body)
+            yield info.key.removesuffix("summary.json"), json.loads(objects.get(info.key).body)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard.rollout import evidence
+from trainyard.rollout import evidence, tails
 from trainyard.rollout.chance import Floats, block_length
 
 NEEDED = math.log(20)
@@ -109,3 +109,22 @@ def test_blocks_are_longer_where_neighbours_are_alike() -> None:
     assert block_length(alone[:20]) == 3
     assert block_length(np.zeros(100)) == 5
     assert block_length(np.full(100, math.nan)) == 5
+
+
+def test_a_drift_of_both_arms_does_not_hide_the_tail_of_one() -> None:
+    random = np.random.default_rng(6)
+    drift = 1.5 * np.sin(np.arange(1000) / 100)
+    canary, baseline = (drift + SIGMA * random.normal(size=1000) for _ in range(2))
+    p_value, ratio = tails.excess(canary, baseline, 0.99)
+    assert p_value > 0.05
+    assert ratio == pytest.approx(1.0, abs=0.25)
+    canary[random.random(1000) < 0.03] += math.log(5)
+    canary[::50] = math.nan
+    p_value, ratio = tails.excess(canary, baseline, 0.99)
+    assert p_value < 0.001
+    assert ratio > 1.5
+
+
+def test_where_nothing_succeeded_there_is_no_tail() -> None:
+    nothing = np.full(20, math.nan)
+    assert tails.excess(nothing, nothing, 0.99) == (1.0, 1.0)

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from tests.unit.rollout.simulated import simulate, summary_of
 from trainyard.bench.samples import Sample
 from trainyard.errors import Refused
-from trainyard.rollout import latency
 from trainyard.rollout.judge import judge
-from trainyard.rollout.verdict import Objectives, Verdict
+from trainyard.rollout.verdict import Objectives, Verdict, say_time
 
 OBJECTIVES = Objectives(ttft_p95_seconds=1.0, itl_p95_seconds=0.1)
 
@@ -30,14 +29,14 @@ def outcomes(runs: int, **knobs: Any) -> Counter[str]:
 
 
 def test_two_equal_servers_practically_never_fail_and_mostly_pass() -> None:
-    found = outcomes(100, tokens=16)
+    found = outcomes(40, tokens=16)
     assert found["fail"] == 0
-    assert found["pass"] >= 90
+    assert found["pass"] >= 36
 
 
 def test_a_server_that_is_two_and_a_half_times_slower_is_always_caught() -> None:
-    assert outcomes(40, slow=2.5, tokens=16) == {"fail": 40}
-    assert outcomes(20, slow=2.5, tokens=16, pairs=20, sigma=0.3) == {"fail": 20}
+    assert outcomes(20, slow=2.5, tokens=16) == {"fail": 20}
+    assert outcomes(20, slow=2.5, tokens=8, pairs=20, sigma=0.3) == {"fail": 20}
 
 
 def test_a_server_at_the_margin_never_passes_by_luck_more_often_than_agreed() -> None:
@@ -242,4 +241,4 @@ def test_objectives_survive_json_and_refuse_what_could_never_be_missed() -> None
 
 
 def test_times_are_said_in_units_that_people_read() -> None:
-    assert [latency.say_time(seconds) for seconds in (0.0083, 0.312, 1.236)] == ["8.3 ms", "312 ms", "1.24 s"]
+    assert [say_time(seconds) for seconds in (0.0083, 0.312, 1.236)] == ["8.3 ms", "312 ms", "1.24 s"]

@@ -1,0 +1,178 @@
+"""What a server's own `/metrics` say of a span of time: histograms as differences of two scrapes.
+
+Prometheus' counters only grow while a server lives. One that shrank, or a new start time, means that it was
+started anew: what it counted before is lost, what it says now happened since. A histogram bounds a quantile
+by the edges of its bucket and knows nothing inside; its sum gives the mean exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from trainyard.bench.metrics import Point
+from trainyard.rollout.chance import Floats
+
+# The first of them that a server has.
+SERIES = {
+    "ttft": ("vllm:time_to_first_token_seconds",),
+    "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+    "e2e": ("vllm:e2e_request_latency_seconds",),
+}
+FINISHED = "vllm:request_success_total"  # by finished_reason; despite its name it counts `error` as well
+STARTED = "process_start_time_seconds"
+
+
+class NoHistogram(ValueError):
+    """A scrape has no such series, or what it has cannot be a histogram."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """edges: upper, ascending, the last one infinite. counts: observations of each bucket, not added up.
+    total: sum of all observations."""
+
+    edges: tuple[float, ...]
+    counts: Floats
+    total: float
+
+    @property
+    def count(self) -> float:
+        return float(self.counts.sum())
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One server at one moment. at: seconds on any clock that only grows. started: of its process, if known.
+
+    finished: requests by reason (`stop`, `length`, `abort`, `error`), as far as the server tells them.
+    """
+
+    at: float
+    histograms: Mapping[str, Histogram]
+    finished: Mapping[str, float]
+    started: float | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """What happened between two scrapes, of one server or of several together. restarts: servers lost."""
+
+    histograms: Mapping[str, Histogram]
+    finished: Mapping[str, float]
+    restarts: int = 0
+
+
+def read_scrape(points: Iterable[Point], at: float) -> Scrape:
+    """Sums over all other labels (engines, served names). Series that are missing or broken are left out."""
+    points = list(points)
+    found = {}
+    for metric, names in SERIES.items():
+        for name in names:
+            try:
+                found[metric] = _histogram(points, name)
+                break
+            except NoHistogram:
+                continue
+    finished: dict[str, float] = {}
+    for point in points:
+        if point.name == FINISHED and point.value >= 0:
+            reason = dict(point.labels).get("finished_reason", "")
+            finished[reason] = finished.get(reason, 0.0) + point.value
+    started = [point.value for point in points if point.name == STARTED and math.isfinite(point.value)]
+    return Scrape(at, found, finished, max(started) if started else None)
+
+
+def _histogram(points: Sequence[Point], name: str) -> Histogram:
+    """Raises NoHistogram."""
+    upto: dict[float, float] = {}
+    total = math.nan
+    for point in points:
+        if point.name == f"{name}_sum":
+            total = point.value if math.isnan(total) else total + point.value
+        elif point.name == f"{name}_bucket":
+            try:
+                edge = float(dict(point.labels)["le"])
+            except (KeyError, ValueError):
+                raise NoHistogram(f"{name} has a bucket without an edge") from None
+            upto[edge] = upto.get(edge, 0.0) + point.value
+    edges = tuple(sorted(upto))
+    counts = np.diff(np.array([0.0, *(upto[edge] for edge in edges)]))
+    if not edges or edges[-1] != math.inf or not math.isfinite(total) or total < 0:
+        raise NoHistogram(f"{name} is missing, or has no sum or no last bucket")
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise NoHistogram(f"{name} has buckets that hold less than those below them")
+    return Histogram(edges, counts, total)
+
+
+def between(before: Scrape, after: Scrape) -> Span:
+    """What one server did between two scrapes."""
+    anew = before.started is not None and after.started is not None and after.started != before.started
+    for metric in before.histograms.keys() & after.histograms.keys():
+        old, new = before.histograms[metric], after.histograms[metric]
+        anew = anew or old.edges != new.edges or bool((np.cumsum(new.counts) < np.cumsum(old.counts)).any())
+    anew = anew or any(after.finished.get(reason, 0.0) < count for reason, count in before.finished.items())
+    if anew:
+        return Span(after.histograms, after.finished, restarts=1)
+    histograms = {}
+    for metric, new in after.histograms.items():
+        if metric in before.histograms:
+            old = before.histograms[metric]
+            counts = new.counts - old.counts
+            if (counts >= 0).all():  # else the server was in the middle of an update: a gap
+                histograms[metric] = Histogram(new.edges, counts, max(new.total - old.total, 0.0))
+    finished = {reason: count - before.finished.get(reason, 0.0) for reason, count in after.finished.items()}
+    return Span(histograms, finished)
+
+
+def together(spans: Sequence[Span]) -> Span:
+    """The servers of an arm at the same time, or the same ones one span after another.
+
+    A metric that one of them lacks, or has with other buckets, is left out: a part would stand for the whole.
+    """
+    metrics = set.intersection(*(set(span.histograms) for span in spans)) if spans else set()
+    histograms = {}
+    for metric in sorted(metrics):
+        parts = [span.histograms[metric] for span in spans]
+        if len({part.edges for part in parts}) == 1:
+            counts = np.sum([part.counts for part in parts], axis=0)
+            histograms[metric] = Histogram(parts[0].edges, counts, math.fsum(part.total for part in parts))
+    reasons = {reason for span in spans for reason in span.finished}
+    finished = {
+        reason: math.fsum(span.finished.get(reason, 0.0) for span in spans) for reason in sorted(reasons)
+    }
+    return Span(histograms, finished, sum(span.restarts for span in spans))
+
+
+def spans_of(servers: Mapping[str, Sequence[Scrape]]) -> list[Span]:
+    """An arm's spans from the scrapes of its servers. Moments (`at`) at which one of them did not answer are
+    left out; counters lose nothing by that."""
+    by_moment = [{scrape.at: scrape for scrape in own} for own in servers.values()]
+    moments = sorted(set.intersection(*(set(own) for own in by_moment))) if by_moment else []
+    return [
+        together([between(own[before], own[after]) for own in by_moment])
+        for before, after in pairwise(moments)
+    ]
+
+
+def quantile_bounds(histogram: Histogram, q: float) -> tuple[float, float]:
+    """Lower and upper edge of the bucket that the nearest-rank quantile lies in; (0, inf) for no data."""
+    if histogram.count <= 0:
+        return 0.0, math.inf
+    rank = math.ceil(q * histogram.count - 1e-9)
+    at = int(np.searchsorted(np.cumsum(histogram.counts), max(rank, 1) - 1e-9))
+    at = min(at, len(histogram.edges) - 1)
+    return (histogram.edges[at - 1] if at else 0.0), histogram.edges[at]
+
+
+def beyond(histogram: Histogram, seconds: float) -> tuple[float, float]:
+    """At least and at most how many observations took longer than `seconds`."""
+    above = np.array([*np.cumsum(histogram.counts[::-1])[::-1], 0.0])  # above[i]: in bucket i or later
+    at = int(np.searchsorted(np.array(histogram.edges), seconds))  # the bucket that `seconds` lies in
+    if at < len(histogram.edges) and histogram.edges[at] == seconds:
+        return float(above[at + 1]), float(above[at + 1])
+    return float(above[min(at + 1, len(above) - 1)]), float(above[min(at, len(above) - 1)])
