@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections import Counter
 
@@ -9,8 +10,9 @@ import pytest
 
 from tests.support.truth_server import truth_server
 from trainyard.bench.exchange import Exchange
+from trainyard.bench.load import run_load
 from trainyard.bench.samples import Sample
-from trainyard.bench.workload import payload
+from trainyard.bench.workload import Workload, payload
 
 CHAT = "/v1/chat/completions"
 
@@ -117,3 +119,27 @@ def test_failures_at_a_given_rate_are_counted_exactly() -> None:
         for _ in range(3 * len(faults)):
             samples.append(ask(server.url, tokens=4).sample(arm="canary"))
     assert Counter(sample.error for sample in samples) == Counter(faults * 3)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int) -> None:
+    """Every kind at once, each at the same share of the requests, through the generator's own reader."""
+    kinds = ("http_5xx", "http_4xx", "malformed", "empty", "cut", "no_done", "no_usage", "error_event")
+    if percent == 50:
+        kinds = kinds[4:6]
+    faults = [kind for kind in kinds for _ in range(percent)]
+    faults += [""] * (100 - len(faults))
+    random.Random(percent).shuffle(faults)
+    with truth_server(faults=tuple(faults), ttft=0.0, itl=0.0) as server:
+        samples, summary = run_load(
+            model="m",
+            arms={"canary": [server.url]},
+            workload=Workload(concurrency=8, requests=100, duration_seconds=60, output_tokens=4),
+            seed=1,
+        )
+        happened = Counter(truth.fault for truth in server.truths)
+    assert happened == Counter(faults)
+    figures = summary["arms"]["canary"]
+    assert Counter(figures["failures"]) == Counter(fault for fault in faults if fault)
+    assert (figures["requests"], figures["succeeded"]) == (100, happened[""])
+    assert len(samples) == 100

@@ -1,0 +1,83 @@
+"""Whether an open loop keeps its schedule, and what it shows of a server that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from benchmarks.loading import kolmogorov, ours, peers_reading
+from benchmarks.model import Bar, Benchmark, Figure, Options
+from benchmarks.statistics import spread
+from trainyard.bench.summary import quantile, values
+
+RATE, SECONDS = 200.0, 60.0
+FROZEN_RATE, FROZEN_SECONDS, FROZEN, TTFT = 50.0, 30.0, 5.0, 0.02
+RUNS = 3
+
+
+def measure(options: Options) -> Sequence[Figure]:
+    achieved, late, chance = [], [], []
+    for seed in range(1, (options.pairs or 1) + 1):
+        workload = {"duration_seconds": SECONDS, "output_tokens": 2}
+        arrivals = {"process": "poisson", "rate": RATE}
+        samples, summary, _ = ours(options, {**workload, "arrivals": arrivals}, {"ttft": TTFT}, seed)
+        starts = sorted(sample.started for sample in samples)
+        gaps = [after - before for before, after in pairwise(starts)]
+        achieved.append(summary["generator"]["achieved"])
+        late.append(summary["generator"]["send_lag_p99_seconds"] * 1e3)
+        chance.append(kolmogorov(gaps, 1 / RATE))
+        options.say(f"{len(samples)} sent, p99 {late[-1]:.2f} ms late")
+    errors, closed = [], []
+    for seed in range(1, RUNS + 1):
+        error, shown = _frozen(options, seed)
+        errors.append(error)
+        closed.append(shown)
+    merged = _merged(options)
+    return [
+        Figure("p99 of the lateness of sends", "ms", spread(late), Bar("<=", 2.0)),
+        Figure("requests: achieved over requested", "ratio", spread(achieved), Bar(">=", 0.998)),
+        Figure("arrivals are Poisson: p of Kolmogorov and Smirnov", "p", spread(chance), Bar(">=", 0.01)),
+        Figure("frozen server: error of p99 TTFT", "of p99", spread(errors), Bar("<=", 0.03)),
+        Figure("frozen server: what vllm's path shows in a closed loop", "of p99", spread(closed)),
+        Figure("percentiles merged from 4 processes: error", "of exact", spread([merged]), Bar("<=", 0.001)),
+    ]
+
+
+def _frozen(options: Options, seed: int) -> tuple[float, float]:
+    """Error of p99 against its analytic value; the p99 of a closed loop of 8, over that value."""
+    knobs = {"ttft": TTFT, "freeze_after": 10.0, "freeze_seconds": FROZEN}
+    workload = {"duration_seconds": FROZEN_SECONDS, "output_tokens": 2}
+    arrivals = {"process": "constant", "rate": FROZEN_RATE}
+    samples, _, _ = ours(options, {**workload, "arrivals": arrivals}, knobs, seed)
+    # Of n requests the longest waiting come first after the freeze begins, one every 1/rate.
+    above = len(samples) - np.ceil(0.99 * len(samples))
+    analytic = FROZEN - above / FROZEN_RATE + TTFT
+    found = quantile(sorted(values(samples, "ttft_from_intended")), 0.99)
+    peer = peers_reading(options, "aiohttp", 8, FROZEN_SECONDS, 2, early_role_chunk=False, **knobs)
+    shown = quantile(sorted(error + peer.true for error in peer.errors), 0.99)
+    return abs(found / analytic - 1), shown / analytic
+
+
+def _merged(options: Options) -> float:
+    """The largest error of a percentile of a run of four processes against numpy over all rows."""
+    workload = {"duration_seconds": 5.0, "output_tokens": 8, "processes": 4}
+    arrivals = {"process": "poisson", "rate": 100.0}
+    samples, summary, _ = ours(options, {**workload, "arrivals": arrivals}, {"ttft": TTFT, "itl": 0.002})
+    worst = 0.0
+    for metric in ("ttft", "itl", "e2e"):
+        numbers = values(samples, metric)
+        for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)):
+            exact = float(np.quantile(numbers, q, method="inverted_cdf"))
+            worst = max(worst, abs(summary["arms"]["canary"][metric][name] / exact - 1))
+    return worst
+
+
+BENCHMARK = Benchmark(
+    name="open-loop",
+    claim="Requests are sent on schedule whatever the server does, and a stall of the server shows in full.",
+    peer="the schedule itself and the analytic value; the path of vllm bench serve in a closed loop",
+    seconds=300,
+    measure=measure,
+)
