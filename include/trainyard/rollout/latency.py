@@ -22,6 +22,7 @@ import numpy as np
 from trainyard.rollout import tails
 from trainyard.rollout.chance import (
     Floats,
+    Ints,
     block_counts,
     block_length,
     holm,
@@ -98,7 +99,9 @@ def _judge_slo(
 class Pair:
     """One statistic of one metric, of both arms, in seconds. ours, theirs: its resamples, shape (draws,).
 
-    to_show: whether it has to be shown to be within the margin. excess: p-value and ratio of `tails.excess`.
+    to_show: whether it has to be shown to be within the margin. relative: resamples of the ratio of the arms'
+    quantiles of times over the level of their moment (`tails.local_level`), where there are pairs. excess:
+    p-value and ratio of `tails.excess`.
     """
 
     metric: str
@@ -108,6 +111,7 @@ class Pair:
     point: float
     base: float
     to_show: bool
+    relative: Floats | None = None
     excess: tuple[float, float] = (1.0, 1.0)
 
 
@@ -142,10 +146,13 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
             q = STATISTICS[statistic]
             to_show = statistic in sizes and fewest >= sizes[statistic]
             found = (mine[drawn], base[drawn], _quantile(ours, q), _quantile(theirs, q))
+            relative = None
+            if to_show and statistic != "p50" and canary.paired and baseline.paired:
+                relative = _relative(ours, theirs, canary.units, counts, q)
             excess = (1.0, 1.0)
             if statistic == "p99" and canary.paired and baseline.paired:
                 excess = tails.excess(unit_logs(ours, canary.units), unit_logs(theirs, baseline.units), q)
-            pairs.append(Pair(metric, statistic, *found, to_show, excess))
+            pairs.append(Pair(metric, statistic, *found, to_show, relative, excess))
     beyond = holm(
         [_share(pair.ours <= _allowed(pair.theirs, pair.metric, objectives)) for pair in pairs],
         objectives.alpha,
@@ -165,6 +172,15 @@ def _memory(canary: Arm, baseline: Arm, ours: Values, theirs: Values) -> int:
     return max(block_length(mine), block_length(base))
 
 
+def _relative(ours: Values, theirs: Values, units: int, counts: Ints, q: float) -> Floats:
+    """A drift that both arms share widens their tails, and with them the interval of the tails' ratio."""
+    level = np.exp(tails.local_level(unit_logs(ours, units), unit_logs(theirs, units)))
+    (mine,) = resampled_quantiles(ours.seconds / level[ours.units], ours.units, counts, q)
+    (base,) = resampled_quantiles(theirs.seconds / level[theirs.units], theirs.units, counts, q)
+    drawn: Floats = mine / base
+    return np.where(np.isfinite(drawn), drawn, np.inf)
+
+
 def _worse(pair: Pair, objectives: Objectives) -> float:
     """p-value of "no worse than the baseline at all"."""
     drawn = _share(pair.ours <= pair.theirs + objectives.floor_seconds.get(pair.metric, 0.0))
@@ -178,8 +194,10 @@ def _judge_pair(pair: Pair, objectives: Objectives, *, beyond: bool, worse: bool
     worst = max(pair.point, pair.base * pair.excess[1])
     within = bool(worst <= _allowed(pair.base, pair.metric, objectives))
     if pair.to_show:
-        shown = _share(pair.ours > _allowed(pair.theirs, pair.metric, objectives)) <= objectives.beta
-        holds = within and shown
+        ours, theirs = pair.ours, pair.theirs
+        if pair.relative is not None:
+            ours, theirs = pair.relative * pair.base, np.full_like(pair.relative, pair.base)
+        holds = within and _share(ours > _allowed(theirs, pair.metric, objectives)) <= objectives.beta
     else:
         holds = within or not worse
     outcome: Outcome = "fail" if beyond else "pass" if holds else "inconclusive"
