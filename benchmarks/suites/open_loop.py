@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -52,7 +53,7 @@ def _frozen(options: Options, seed: int) -> tuple[float, float]:
     arrivals = {"process": "constant", "rate": FROZEN_RATE}
     samples, _, _ = ours(options, {**workload, "arrivals": arrivals}, knobs, seed)
     # Of n requests the longest waiting come first after the freeze begins, one every 1/rate.
-    above = len(samples) - np.ceil(0.99 * len(samples))
+    above = len(samples) - math.ceil(0.99 * len(samples))
     analytic = FROZEN - above / FROZEN_RATE + TTFT
     found = quantile(sorted(values(samples, "ttft_from_intended")), 0.99)
     peer = peers_reading(options, "aiohttp", 8, FROZEN_SECONDS, 2, early_role_chunk=False, **knobs)

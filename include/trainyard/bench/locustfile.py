@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from trainyard.bench.ticker import Ticker
 from trainyard.bench.workload import Workload, order, prompt
 
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
+AHEAD = 64  # requests that are made before their time
+SPARE_SECONDS = 0.002  # that must be left for making one
 START_SECONDS = 0.1  # before the first moment of a schedule
 
 
@@ -142,14 +145,25 @@ class Scheduler(User):
         moments = schedule.schedule(run.seed)[: run.workload.requests]
         own = moments[run.shard :: run.shards]
         run.scheduled = len(own) * len(run.arms)
+        # Requests are made ahead of their time, while nothing is due: a burst would wait for the making.
+        upcoming = ((pair, moment, list(exchanges(pair))) for pair, moment in zip(run.pairs, own))  # noqa: B905
+        ahead = deque(itertools.islice(upcoming, AHEAD))
         start = wait_for_go()
         in_flight, ticker = Group(), Ticker()
-        for pair, moment in zip(run.pairs, own, strict=False):
-            ready = list(exchanges(pair))  # made before their time
+        while ahead:
+            pair, moment, ready = ahead.popleft()
             intended = start + moment
             ticker.sleep_until(intended)
             for arm, exchange in ready:
                 in_flight.spawn(ask, arm, pair, exchange, intended, run.shard)
+            gevent.sleep(0)  # they start
+            while not ahead or (
+                len(ahead) < AHEAD and start + ahead[0][1] - time.monotonic() > SPARE_SECONDS
+            ):
+                following = next(upcoming, None)
+                if following is None:
+                    break
+                ahead.append(following)
         ticker.close()
         in_flight.join(timeout=run.workload.drain)
         in_flight.kill()  # what has not ended is counted as censored
