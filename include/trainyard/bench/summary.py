@@ -47,7 +47,7 @@ def distribution(numbers: Sequence[float]) -> dict[str, float | int]:
         "max": ordered[-1],
     }
     figures |= {name: quantile(ordered, q) for name, q in QUANTILES.items()}
-    return {key: round(value, 6) for key, value in figures.items()}
+    return {key: round(value, 9) for key, value in figures.items()}
 
 
 def summarize_arm(samples: Sequence[Sample]) -> dict[str, Any]:
