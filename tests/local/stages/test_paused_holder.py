@@ -1,4 +1,4 @@
-"""A lease's holder, as a real process, is stopped across the lease's end, between its last look and its write.
+"""A lease's holder, as a real process, is stopped across the lease's end, between its last look and write.
 
 When it wakes up it can change nothing: not its record, not the channel, not the route."""
 
