@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# What CI says of a change must not depend on luck; people's runs look for new cases each time. No test is
-# timed: a machine that is busy with other tests is slow.
-settings.register_profile("people", deadline=None)
+# What CI says of a change must not depend on luck; people's runs look for a few new cases each time. No test
+# is timed: a machine that is busy with other tests is slow.
+settings.register_profile("people", deadline=None, max_examples=30)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "people")
 

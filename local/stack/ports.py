@@ -12,6 +12,8 @@ GRPC_OFFSET = 10_000
 """SeaweedFS's parts dial each other at HTTP port + 10000 for gRPC, whatever else is said."""
 FIRST, LAST = 20_000, 30_000
 """Below the kernel's ephemeral range (32768 and up): no outgoing connection takes a port meanwhile."""
+LAST_PAIRED = 32_767 - GRPC_OFFSET
+"""So that port + 10000 is below it as well."""
 
 
 class NoFreePort(Exception):
@@ -42,11 +44,9 @@ def choose(
     chosen: dict[str, int] = {}
 
     def usable(name: str, port: int) -> bool:
-        return (
-            port not in chosen.values()
-            and is_free(port)
-            and (name not in paired or is_free(port + GRPC_OFFSET))
-        )
+        if port in chosen.values() or (name in paired and port > LAST_PAIRED):
+            return False
+        return is_free(port) and (name not in paired or is_free(port + GRPC_OFFSET))
 
     for name in names:
         if name in kept and usable(name, kept[name]):

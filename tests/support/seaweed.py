@@ -66,15 +66,15 @@ def _shared_client(server: S3Server) -> Any:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all below 55535.
+    """Ports that nobody listens on now.
 
     SeaweedFS' parts dial each other at HTTP port + 10000 for gRPC whatever else is said, so both must be
-    free.
+    free, and stay it: below 32768, where no outgoing connection takes one.
     """
     found: list[int] = []
-    candidate = 20000 + os.getpid() * 13 % 20000
+    candidate = 20000 + os.getpid() * 13 % 2768
     while len(found) < count:
-        candidate = 20000 + (candidate - 20000 + 1) % 20000
+        candidate = 20000 + (candidate - 20000 + 1) % 2768
         if all(_is_free(port) for port in (candidate, candidate + 10000)):
             found.append(candidate)
     return found

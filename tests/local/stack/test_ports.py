@@ -59,3 +59,10 @@ def test_a_spoilt_memory_of_ports_costs_no_start(tmp_path_factory: pytest.TempPa
     file.write_text(text)
 
     assert all(isinstance(port, int) for port in ports.read(file).values())
+
+
+def test_no_outgoing_connection_takes_the_second_port_of_a_pair() -> None:
+    """Linux hands out ports from 32768 on; a SeaweedFS part listens at its port + 10000 as well."""
+    for seed in (0, 1, 2_767, 5_000, 9_999):
+        chosen = ports.choose(("s3", "other"), {"s3": 26_086}, paired=frozenset({"s3"}), seed=seed)
+        assert chosen["s3"] + ports.GRPC_OFFSET < 32_768
