@@ -14,7 +14,7 @@ PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14)
 # An environment of another project, and an Airflow of another project, must not reach into this one.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME AIRFLOW_HOME
 
-.PHONY: help setup demo up down status test faults check format bench bench-full zipapp requirements clean
+.PHONY: help setup demo up down status test test-rest check format bench bench-full zipapp requirements clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -60,17 +60,19 @@ status: setup  ## services, ports, logs
 
 # Most tests wait for servers of their own, so three at a time fill two cores; the end-to-end ones share one stack and
 # measure it, so they run alone. ARGS picks tests instead: make test ARGS='tests/unit -k plan'.
-test: setup  ## all tests but those of `make faults`; the end-to-end ones come last
+test: setup  ## tests in under ten minutes, the story of a release end to end at last
 ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest --numprocesses 3 --dist loadfile --ignore tests/e2e --ignore tests/faults
-	@$(PY) -m pytest tests/e2e
+	@$(PY) -m pytest tests/e2e/test_releases.py tests/e2e/test_screens.py
 else
 	@$(PY) -m pytest $(ARGS)
 endif
 
-# Random kills, flipped bits, stumbling servers, a full disk: minutes, and CI's. TRAINYARD_KILLS=200 kills more.
-faults: setup  ## inject faults into everything that moves models and bundles
-	@$(PY) -m pytest --numprocesses 3 --dist loadfile tests/faults $(ARGS)
+# Random kills, flipped bits, stumbling servers, a full disk; then all releases end to end in one stack, with every
+# engine and every fault. TRAINYARD_KILLS=200 kills more.
+test-rest: setup  ## what `make test` leaves out, a quarter of an hour: injected faults, all engines
+	@$(PY) -m pytest --numprocesses 3 --dist loadfile tests/faults
+	@$(PY) -m pytest tests/e2e
 
 check: setup  ## lint, format, types, layers
 	$(VENV)/bin/ruff check .
