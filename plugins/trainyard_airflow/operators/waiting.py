@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -57,13 +58,13 @@ class ClusterSensor(BaseSensorOperator):
         self.kubernetes_conn_id, self.deferrable = kubernetes_conn_id, deferrable
         self._said = ""
 
+    @abstractmethod
     def look(self) -> Look:
         """One look, from the task itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trigger(self, pause: float) -> BaseTrigger:
         """What takes the other looks."""
-        raise NotImplementedError
 
     def poke(self, context: AirflowContext) -> PokeReturnValue:
         """Raises AirflowFailException for what can never be."""
@@ -126,9 +127,9 @@ class WatcherSensor(ClusterSensor):
 
     watcher = ""
 
+    @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """The watcher's, as JSON."""
-        raise NotImplementedError
 
     def look(self) -> Look:
         from trainyard.kube.watchers import WATCHERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,9 @@ class LookingTrigger(BaseTrigger):
             "deadline": self.deadline,
         }
 
+    @abstractmethod
     async def prepare(self) -> Callable[[], Look]:
         """Reads connections by the way that triggers may; gives back the look."""
-        raise NotImplementedError
 
     def last_words(self) -> str:
         """What is worth adding when time is up; called in a thread."""

@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import publish_folder, publish_staged, read_tree, stage_folder, write_tree
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact, PermanentError, StoreUnavailable
 from trainyard.store import damage, downloads, keys, placing
@@ -26,17 +25,6 @@ from trainyard.store.trees import materialise
 LARGE = os.urandom(700_001)
 TREE = {"model.pt": LARGE, **{f"small/{number:03}": b"%d" % number * 50 for number in range(80)}}
 KEY = keys.bundle_manifest("f1")
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import publish_folder, read_tree, write_tree
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact
 from trainyard.store import keys
@@ -30,17 +30,6 @@ TREE = {
     **{f"small/{number:03}": b"%d" % number for number in range(80)},
 }
 KEY = keys.bundle_manifest("f1")
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.memory_objects import MemoryObjects
 from tests.support.seaweed import S3Server
 from trainyard.errors import Conflict, NotFound, PermanentError, StoreUnavailable
@@ -21,17 +20,6 @@ from trainyard.store.objects import AlreadyExists, Objects
 def either(request: pytest.FixtureRequest, s3_server: S3Server, bucket: str) -> Objects:
     """The real store and the tests' stand-in: both must keep the same promises."""
     return Objects(s3_server.client(), bucket) if request.param == "seaweed" else MemoryObjects()
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import publish_folder, publish_staged, read_tree, stage_folder, write_tree
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact
 from trainyard.store import keys, transfer
@@ -30,17 +29,6 @@ TREE = {**MANY, "model.pt": LARGE, "z/empty": b""}
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "PART_SIZE", PART)
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact, PermanentError, StoreUnavailable
 from trainyard.store import keys, transfer, trees
@@ -29,17 +29,6 @@ SHA = "b" * 40
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "PART_SIZE", PART)
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

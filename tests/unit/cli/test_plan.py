@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.support.published import CATALOGUE, MODELS, REFUSED, REPOSITORY
+from tests.support.printed_plans import LLAMA, PLANS, QWEN, answered, folder_of, printed, spec_file
+from tests.support.published import CATALOGUE, REFUSED, REPOSITORY
 from trainyard.neuron.engines import engine
 from trainyard.neuron.instances import INSTANCES
 from trainyard.neuron.quantization import FORMATS, support
 from trainyard_cli.main import app
-from trainyard_cli.plan_question import Options
-from trainyard_cli.planning import run
-
-PLANS = Path(__file__).parent / "plans"
-LLAMA = MODELS / "meta-llama--Llama-3.3-70B-Instruct"
-QWEN = MODELS / "Qwen--Qwen3-32B"
-WIDTH = 110
-
-
-def folder_of(spec: Path) -> Path:
-    repo: str = yaml.safe_load(spec.read_text())["model"]["repo"]
-    return MODELS / repo.replace("/", "--")
-
-
-def printed(spec: str | Path, config: Path | None, **options: Any) -> tuple[int, str]:
-    """Exit code and text, as on a terminal of 110 columns without colours."""
-    laid = {key: options.pop(key) for key in list(options) if key in Options.__dataclass_fields__}
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    code = run(str(spec), Options(**laid), console, config=config, **options)
-    assert isinstance(console.file, io.StringIO)
-    return code, "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
-
-
-def answered(spec: str | Path, config: Path | None, **options: Any) -> tuple[int, dict[str, Any]]:
-    code, text = printed(spec, config, as_json=True, **options)
-    found: dict[str, Any] = json.loads(text)
-    return code, found
-
-
-def spec_file(folder: Path, **document: Any) -> Path:
-    document = {"name": "model", "model": {"repo": "org/model", "token_secret": "hub"}, **document}
-    path = folder / "model.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 @pytest.mark.parametrize(("spec", "config"), [("my-llama", LLAMA), ("my-qwen", QWEN)])
@@ -144,71 +107,6 @@ def test_a_refusal_names_rule_field_value_and_remedy() -> None:
     assert "cost of the release" not in text  # nobody pays for what is refused
 
 
-# -- proposals
-
-
-def test_a_proposal_is_a_spec_that_can_run_as_it_is_told(tmp_path: Path) -> None:
-    code, found = answered(PLANS / "my-qwen.yaml", QWEN)
-    assert code == 0
-    assert found["open"] == ["engine", "hardware.instance_type", "hardware.tensor_parallel"]
-    document = yaml.safe_load((PLANS / "my-qwen.yaml").read_text())
-    whole = spec_file(tmp_path, **{**found["plan"]["changes"], "model": document["model"]})
-    code, again = answered(whole, QWEN)
-    assert (code, again["open"], again["proposal"]) == (0, [], None)
-    for key in ("engine", "instance_type", "tensor_parallel", "nodepool", "memory_of_a_core"):
-        assert again["plan"][key] == found["plan"][key]
-
-
-def test_only_what_is_open_is_proposed(tmp_path: Path) -> None:
-    spec = spec_file(tmp_path, engine="nxdi", hardware={"instance_type": "trn2.48xlarge"})
-    _, found = answered(spec, LLAMA)
-    assert found["open"] == ["hardware.tensor_parallel"]
-    assert {choice["engine"] for choice in found["proposal"]["choices"]} == {"nxdi"}
-    assert {choice["instance_type"] for choice in found["proposal"]["choices"]} == {"trn2.48xlarge"}
-    assert found["plan"]["changes"]["hardware"] == {"tensor_parallel": found["plan"]["tensor_parallel"]}
-
-
-def test_memory_and_cpus_that_the_spec_names_are_kept_and_others_follow(tmp_path: Path) -> None:
-    spec = spec_file(tmp_path, compile={"memory": "400Gi"})
-    _, found = answered(spec, LLAMA)
-    changes = found["plan"]["changes"]
-    assert "compile" not in changes
-    assert changes["serving"]["memory"].endswith("Gi")
-    assert int(changes["serving"]["memory"][:-2]) * 2**30 >= found["plan"]["host_memory"]["serving"]
-
-
-def test_a_small_instance_is_proposed_with_the_cpus_that_it_has(tmp_path: Path) -> None:
-    spec = spec_file(tmp_path, hardware={"instance_type": "trn1.2xlarge"})
-    code, found = answered(spec, MODELS / "Qwen--Qwen3-4B")
-    assert code == 0
-    assert found["plan"]["changes"]["compile"]["cpu"] == 7
-    assert found["plan"]["changes"]["serving"]["cpu"] == 7
-
-
-def test_where_nothing_fits_every_reason_is_told_and_nothing_is_planned(tmp_path: Path) -> None:
-    spec = spec_file(tmp_path, hardware={"instance_type": "inf2.xlarge"})
-    code, found = answered(spec, LLAMA)
-    assert (code, found["can_run"], found["plan"], found["estimate"]) == (1, False, None, None)
-    assert found["proposal"]["choices"] == []
-    assert {item["rule"] for item in found["proposal"]["refusals"]} == {"fit", "family"}
-    code, text = printed(spec, LLAMA)
-    assert code == 1
-    assert text.endswith("REFUSED: no combination keeps every rule.\n")
-
-
-def test_a_model_with_its_own_code_gets_no_proposal() -> None:
-    code, found = answered(REFUSED / "deepseek-v3.yaml", MODELS / "deepseek-ai--DeepSeek-V3")
-    assert code == 1
-    assert "auto_map" in found["problems"][0]["field"]
-
-
-def test_an_open_spec_of_a_model_with_its_own_code_is_refused_at_once(tmp_path: Path) -> None:
-    code, text = printed(spec_file(tmp_path), MODELS / "deepseek-ai--DeepSeek-V3")
-    assert code == 1
-    assert "auto_map" in text
-    assert "keeps every rule" not in text
-
-
 # -- prices
 
 
@@ -250,77 +148,6 @@ def test_an_index_beside_the_config_says_what_the_weights_weigh(tmp_path: Path) 
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     _, found = answered(PLANS / "my-llama.yaml", tmp_path)
     assert (found["model"]["weights_from"], found["model"]["weight_bytes"]) == ("index", 140_000_000_000)
-
-
-# -- questions that cannot be answered
-
-
-def bad(spec: str | Path, config: Path | None = LLAMA, **options: Any) -> str:
-    code, text = printed(spec, config, **options)
-    assert code == 2
-    code, found = answered(spec, config, **options)
-    assert (code, found["can_run"]) == (2, None)
-    assert found["error"].strip() == text.strip()
-    return text
-
-
-def test_an_unknown_entry_is_a_bad_question() -> None:
-    assert "no such entry" in bad("no-such-model")
-
-
-def test_a_file_that_is_not_there_is_a_bad_question() -> None:
-    assert "is no file" in bad("somewhere/else.yaml")
-
-
-def test_a_misspelt_field_is_a_bad_question(tmp_path: Path) -> None:
-    assert "hardwear" in bad(spec_file(tmp_path, hardwear={}))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"engine": "tensorrt"}, "no such engine"),
-        ({"instance_type": "p5.48xlarge"}, "not a Neuron instance type"),
-        ({"tensor_parallel": 0}, "hardware.tensor_parallel"),
-        ({"batch_size": 100_000}, "compile.batch_size"),
-    ],
-)
-def test_an_option_that_means_nothing_is_a_bad_question(options: dict[str, Any], words: str) -> None:
-    assert words in bad(PLANS / "my-llama.yaml", **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("config.json", b"{", "no JSON"),
-        ("config.json", b"[]", "not an object"),
-        ("config.json", b"\xff", "cannot be read"),
-        ("config.json", b'{"a":' * 100_000, "no JSON"),
-        ("weights.json", b"{}", "total_size"),
-    ],
-)
-def test_a_config_that_is_none_is_a_bad_question(
-    tmp_path: Path, name: str, content: bytes, words: str
-) -> None:
-    (tmp_path / "config.json").write_bytes((LLAMA / "config.json").read_bytes())
-    (tmp_path / name).write_bytes(content)
-    assert words in bad(PLANS / "my-llama.yaml", tmp_path)
-
-
-def test_a_config_that_says_too_little_is_a_refusal(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    code, text = printed(PLANS / "my-llama.yaml", tmp_path)
-    assert code == 1
-    assert "positive whole number" in text
-    code, found = answered(PLANS / "my-llama.yaml", tmp_path)
-    assert (code, found["can_run"], set(found)) == (1, False, {"schema", "can_run", "problems"})
-
-
-@pytest.mark.parametrize("content", ["prices: [", "prices: 3", "a: &b [*b]", "prices: {trn2.48xlarge: free}"])
-def test_prices_that_are_none_are_a_bad_question(tmp_path: Path, content: str) -> None:
-    table = tmp_path / "prices.yaml"
-    table.write_text(content)
-    assert str(table) in bad(PLANS / "my-llama.yaml", prices=table)
 
 
 # -- machines

@@ -78,7 +78,7 @@ def test_the_native_plugins_lines_are_understood() -> None:
     other = MD5[::-1]
     summary = read(
         (0, f"(APIServer pid=1) INFO 09-11 [cache.py:166] Local cache miss for key: {MD5}"),
-        (1, f"INFO [cache.py:166] Acquired compilation lock for cache: /root/neuron/compile_cache/{MD5}"),
+        (1, f"INFO [cache.py:166] Acquired compilation lock for cache: /pod/neuron/compile_cache/{MD5}"),
         (40, "INFO [cache.py:166] Compilation complete in 38.50 seconds"),
         (41, f"INFO [cache.py:166] Local cache hit for key: {other}"),
     )

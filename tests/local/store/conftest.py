@@ -1,0 +1,7 @@
+"""A real S3, and one that fails on purpose."""
+
+from __future__ import annotations
+
+from tests.support.shaky_store import faulty, shaky, store
+
+__all__ = ["faulty", "shaky", "store"]
