@@ -129,6 +129,13 @@ class Load(Part):
     max_lag_seconds: Positive = Field(
         0.1, description="How late (p99) the load generator may be before its run counts as invalid."
     )
+    processes: int = Field(1, ge=1, le=16, description="Load generators in a pod; each keeps one core busy.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Pods that share the load; they begin together. In a closed loop at most one a user.",
+    )
 
 
 class Step(Part):
