@@ -17,6 +17,7 @@ from trainyard.release import Release
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
+from trainyard.stages.workloads import workload_of
 from trainyard.store.objects import Objects
 
 CANARY, BASELINE = "canary", "baseline"
@@ -49,13 +50,7 @@ def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, spli
         "seed": part + 1,
         "model": release.spec.served_name,
         "arms": arms,
-        "workload": {
-            "concurrency": load.concurrency,
-            "duration_seconds": seconds,
-            "prompt_tokens": load.prompt_tokens,
-            "output_tokens": load.output_tokens,
-            "max_loop_lag_seconds": load.max_lag_seconds,
-        },
+        "workload": workload_of(load, seconds),
     }
     if split:
         job["split"] = {
