@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trainyard.bench.goodput import Limits, goodput
 from trainyard.bench.samples import Sample
 
-SCHEMA = "trainyard.load/1"
+# 2 added input tokens a second, lengths, goodput and the sweep to 1, and changed nothing: readers of figures
+# take what is there.
+SCHEMA = "trainyard.load/2"
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 METRICS = ("ttft", "itl", "tpot", "e2e", "ttft_from_intended", "e2e_from_intended")
 
@@ -50,13 +53,26 @@ def distribution(numbers: Sequence[float]) -> dict[str, float | int]:
     return {key: round(value, 9) for key, value in figures.items()}
 
 
-def summarize_arm(samples: Sequence[Sample]) -> dict[str, Any]:
-    """One arm. `failures` counts by kind; `censored` is apart: nobody knows how those would have ended."""
+def seconds_of(samples: Sequence[Sample]) -> float:
+    """From the first send to the last end; of several runs the sum, since their clocks are not the same."""
+    runs: dict[int, list[float]] = {}
+    for sample in samples:
+        first, last = sample.started, sample.started + (sample.e2e or 0.0)
+        span = runs.setdefault(sample.run, [first, last])
+        span[:] = min(span[0], first), max(span[1], last)
+    return math.fsum(last - first for first, last in runs.values())
+
+
+def summarize_arm(samples: Sequence[Sample], limits: Limits | None = None) -> dict[str, Any]:
+    """One arm. `failures` counts by kind; `censored` is apart: nobody knows how those would have ended.
+
+    Tokens and rates are of the requests that succeeded. `goodput` is there where there are limits.
+    """
     kinds = Counter(sample.error for sample in samples if not sample.ok and not sample.censored)
     good = [sample for sample in samples if sample.ok]
-    ends = [sample.started + (sample.e2e or 0.0) for sample in samples]
-    span = max(ends) - min(sample.started for sample in samples) if samples else 0.0
-    tokens = sum(sample.output_tokens or 0 for sample in good)
+    span = seconds_of(samples)
+    prompt = [sample.prompt_tokens or 0 for sample in good]
+    output = [sample.output_tokens or 0 for sample in good]
     return {
         "requests": len(samples),
         "succeeded": len(good),
@@ -64,14 +80,23 @@ def summarize_arm(samples: Sequence[Sample]) -> dict[str, Any]:
         "failures": dict(sorted(kinds.items())),
         "censored": sum(sample.censored for sample in samples),
         "seconds": round(span, 6),
-        "prompt_tokens": sum(sample.prompt_tokens or 0 for sample in good),
-        "output_tokens": tokens,
-        "output_tokens_per_second": round(tokens / span, 3) if span else 0.0,
-        "requests_per_second": round(len(good) / span, 3) if span else 0.0,
+        "prompt_tokens": sum(prompt),
+        "output_tokens": sum(output),
+        "input_tokens_per_second": _rate(sum(prompt), span),
+        "output_tokens_per_second": _rate(sum(output), span),
+        "requests_per_second": _rate(len(good), span),
+        "lengths": {"prompt": distribution(prompt), "output": distribution(output)},
+        **({"goodput": goodput(samples, limits, span)} if limits else {}),
         **{metric: distribution(values(good, metric)) for metric in METRICS},
     }
 
 
-def summarize(samples: Sequence[Sample], arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+def summarize(
+    samples: Sequence[Sample], arms: Iterable[str], limits: Limits | None = None
+) -> dict[str, dict[str, Any]]:
     """Every arm that was asked for, also one without a single sample."""
-    return {arm: summarize_arm([sample for sample in samples if sample.arm == arm]) for arm in arms}
+    return {arm: summarize_arm([sample for sample in samples if sample.arm == arm], limits) for arm in arms}
+
+
+def _rate(count: float, seconds: float) -> float:
+    return round(count / seconds, 3) if seconds else 0.0
