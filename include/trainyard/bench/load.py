@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import trainyard
+from trainyard.bench.goodput import Limits
 from trainyard.bench.health import judge_generator, worst
+from trainyard.bench.knee import sweep
 from trainyard.bench.samples import Sample, parse
 from trainyard.bench.summary import SCHEMA, summarize
 from trainyard.bench.workload import Workload
@@ -29,9 +31,15 @@ POLL_SECONDS = 0.02
 
 
 def run_load(
-    *, model: str, arms: Mapping[str, Sequence[str]], workload: Workload, seed: int
+    *,
+    model: str,
+    arms: Mapping[str, Sequence[str]],
+    workload: Workload,
+    seed: int,
+    limits: Limits | None = None,
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Ask every arm, pair by pair, and return the samples in order of their start, and their summary.
+    limits: what goodput is counted under, and what ends a sweep's climb.
 
     Requests that fail are a result, not an error. Raises `TransientError` if the generator itself broke down.
     """
@@ -64,7 +72,10 @@ def run_load(
         "seed": seed,
         "workload": asdict(workload),
         "addresses": {arm: list(urls) for arm, urls in arms.items()},
-        "arms": summarize(samples, arms),
+        "arms": summarize(samples, arms, limits),
+        "sweep": sweep(
+            samples, arms, workload.schedule, seed=seed, limit=limits.ttft if limits is not None else None
+        ),
         "generator": judge_generator(
             reading, samples, max_lag=workload.max_loop_lag_seconds, max_cpu_share=workload.max_cpu_share
         ),

@@ -2,7 +2,8 @@
 
 Input: `bucket`, `output` (key prefix), `phase`, `seed`, `model`,
 `arms` ({"canary": [url, ...], "baseline": ...}),
-`workload` (see `bench.workload.Workload`) and, to observe the gateway's split, `split` ({"url", "host",
+`workload` (see `bench.workload.Workload`), `objectives` (see `bench.goodput.Limits`)
+and, to observe the gateway's split, `split` ({"url", "host",
 "probes", "canary_name"}). Writes `samples.ndjson.gz` and, last, `summary.json`.
 
 A server that fails or is slow is a result and no error of this job: judging is not its business.
@@ -14,6 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from trainyard.bench.goodput import Limits
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import pack
 from trainyard.bench.split import observe_split
@@ -28,7 +30,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     workload = Workload.from_dict(job.get("workload") or {})
     arms = {arm: urls for arm, urls in job["arms"].items() if urls}
     samples, summary = run_load(
-        model=job["model"], arms=arms, workload=workload, seed=int(job.get("seed", 0))
+        model=job["model"],
+        arms=arms,
+        workload=workload,
+        seed=int(job.get("seed", 0)),
+        limits=Limits.from_dict(job.get("objectives") or {}),
     )
     summary["phase"] = job.get("phase", "load")
     wanted = job.get("split")

@@ -17,11 +17,13 @@ from trainyard.release import Release
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
+from trainyard.stages.figures import limits_of, with_economy
 from trainyard.stages.workloads import workload_of
 from trainyard.store.objects import Objects
 
 CANARY, BASELINE = "canary", "baseline"
 _SPLIT_PROBES = 200
+_RECORDED = ("schema", "workload", "generator", "split", "sweep")  # of a summary, beside its arms
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, spli
         "model": release.spec.served_name,
         "arms": arms,
         "workload": workload_of(load, seconds),
+        "objectives": limits_of(release).to_dict(),
     }
     if split:
         job["split"] = {
@@ -91,7 +94,7 @@ def gather(objects: Objects, release: Release, phase: str) -> Measured:
         raise Inconclusive(f"The load test of {phase} left no result.")
     base = good[-1] if good else found[-1][1]
     if good:
-        base = {**base, "arms": summarize(samples, list(base["arms"]))}
+        base = {**base, "arms": summarize(samples, list(base["arms"]), limits_of(release))}
     return Measured(tuple(samples), base, len(found))
 
 
@@ -120,13 +123,14 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
         expected_share=weight / 100 if weight is not None else None,
     )
 
+    figures = {key: data.summary[key] for key in _RECORDED if key in data.summary}
+    figures["arms"] = with_economy(ctx, release, data.summary["arms"])
+
     def change(document: dict[str, Any]) -> None:
         document["verdicts"][phase] = {
             **verdict.to_dict(),
             "summary_text": verdict.summary,
-            "summary": {
-                key: data.summary[key] for key in ("arms", "generator", "split") if key in data.summary
-            },
+            "summary": figures,
             "parts": data.parts,
         }
 
