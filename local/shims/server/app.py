@@ -83,11 +83,13 @@ class Server:
         """Count what is in flight, check the key, and word errors as vLLM does."""
         self.active += 1
         self.last_request = time.monotonic()
-        response: web.StreamResponse
+        response: web.StreamResponse | None = None
+        left = False
         try:
             if self.api_key and request.path.startswith("/v1") and not self._allowed(request):
-                return web.json_response({"error": "Unauthorized"}, status=401)
-            response = await handler(request)
+                response = web.json_response({"error": "Unauthorized"}, status=401)
+            else:
+                response = await handler(request)
         except web.HTTPException as error:
             response = web.json_response({"detail": error.reason}, status=error.status)
         except Exception as error:
@@ -95,8 +97,14 @@ class Server:
             if answer is None:
                 raise
             response = answer
+        except asyncio.CancelledError:
+            left = True  # the head had gone out before the client went
+            raise
         finally:
             self.active -= 1
+            status = response.status if response is not None else 200 if left else 500
+            resource = request.match_info.route.resource
+            self.metrics.answered(resource.canonical if resource else None, request.method, status)
         if self.draining and not response.prepared:
             response.force_close()
         return response

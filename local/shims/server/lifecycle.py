@@ -52,6 +52,8 @@ async def _serve(
 ) -> None:
     names = given.served_model_name or [given.model]
     metrics = loaded.make_metrics(names[0], loaded.max_model_len)
+    if installed.vllm:
+        metrics.of_release(installed.vllm_release)
     engine = Engine(
         TimingModel(slow=knobs.slow),
         metrics,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
 
+import psutil
+
+# FinishReason of vllm/v1/engine/__init__.py, and since which release each has been there.
+REASONS = {"stop": (0, 0), "length": (0, 0), "abort": (0, 0), "error": (0, 13), "repetition": (0, 18)}
+# What vLLM's instrumentator leaves out, and what it calls a path that there is not.
+UNCOUNTED, NO_HANDLER = ("/metrics", "/health", "/load", "/ping", "/version", "/server_info"), "none"
 Bounds = tuple[float, ...]
 FIRST_TOKEN: Bounds = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)
 FIRST_TOKEN += (10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
@@ -114,11 +121,30 @@ class Metrics:
             series.set(0.0)
         self.prompt_tokens.inc(0)
         self.generation_tokens.inc(0)
-        for reason in ("stop", "length", "abort"):
+        for reason in REASONS:
             self.success.inc(0, finished_reason=reason)
+        # prometheus_client's own and those of prometheus-fastapi-instrumentator: without labels of the model.
+        self._started = Series(
+            "gauge", "process_start_time_seconds", "Start time of the process since unix epoch in seconds."
+        )
+        self._started.set(round(psutil.Process(os.getpid()).create_time(), 2))
+        self._answered = Series(
+            "counter", "http_requests_total", "Total number of requests by method, status and handler."
+        )
 
     def stepped(self, kind: str, size: int) -> None:
         """A place for engines that count steps: "encode" with prompt tokens, "decode" with sequences."""
+
+    def of_release(self, release: tuple[int, ...]) -> None:
+        """Forget the reasons that this release of vLLM does not know yet."""
+        for reason, since in REASONS.items():
+            if release < since:
+                self.success.values.pop((("finished_reason", reason),), None)
+
+    def answered(self, handler: str | None, method: str, status: int) -> None:
+        """An answer that has gone out. handler: the path of the route; None: there is none."""
+        if handler not in UNCOUNTED:
+            self._answered.inc(1, handler=handler or NO_HANDLER, method=method, status=f"{status // 100}xx")
 
     def render(self) -> str:
         """The text that /metrics answers."""
@@ -127,7 +153,9 @@ class Metrics:
             for name, series in vars(self).items()
             if isinstance(series, Series | Histogram) and not name.startswith("_")
         ]
-        return "\n".join(line for series in every for line in series.render(self.labels)) + "\n"
+        lines = [line for series in every for line in series.render(self.labels)]
+        lines += [line for series in (self._started, self._answered) for line in series.render({})]
+        return "\n".join(lines).replace("{} ", " ") + "\n"
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -56,7 +56,7 @@ class TgiServer(Server):
         if isinstance(error, PlainError):
             return web.Response(text=error.text, status=error.status)
         if isinstance(error, ApiError):
-            if error.kind in ("validation", "overloaded"):
+            if error.kind in ("validation", "overloaded", "generation"):
                 self._counted.failures.inc(1, err=error.kind)
             return web.json_response({"error": error.message, "error_type": error.kind}, status=error.status)
         return None

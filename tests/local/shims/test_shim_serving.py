@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import aiohttp
 import pytest
@@ -154,6 +156,31 @@ async def test_metrics_count_what_was_served(served: Served) -> None:
     await one(served, chat(max_tokens=10, ignore_eos=True))
     assert [now - then for now, then in zip(read(), before, strict=True)] == [10, 1, 1, 1, 9]
     assert metric(served.url, "vllm:num_requests_running") == 0
+
+
+async def test_answers_are_counted_by_path_and_status_as_by_vllms_instrumentator(served: Served) -> None:
+    def read(path: str, status: str, method: str = "POST") -> float:
+        try:
+            return metric(served.url, "http_requests_total", handler=path, status=status, method=method)
+        except AssertionError:  # a series begins with its first answer
+            return 0.0
+
+    path = "/v1/chat/completions"
+    before = read(path, "2xx"), read(path, "4xx"), read("none", "4xx", "GET")
+    await one(served, chat(max_tokens=1))
+    assert post(f"{served.url}{path}", b"{")[0] == 400
+    with pytest.raises(HTTPError):
+        get(f"{served.url}/nowhere")
+    after = read(path, "2xx"), read(path, "4xx"), read("none", "4xx", "GET")
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1]
+    shown = get(f"{served.url}/metrics")
+    assert 'handler="/metrics"' not in shown
+    assert re.search(r"^process_start_time_seconds \d{10}", shown, re.MULTILINE)
+
+
+def test_only_the_reasons_of_this_release_are_there(served: Served) -> None:
+    shown = get(f"{served.url}/metrics")  # 0.11
+    assert set(re.findall(r'finished_reason="(\w+)"', shown)) == {"stop", "length", "abort"}
 
 
 async def test_a_client_that_goes_away_frees_its_slot(served: Served) -> None:
