@@ -41,5 +41,7 @@ def ask(releases_dir: Path, request: Request, revision: str) -> Ask:
 def _digest(spec: Spec, revision: str, request: str) -> str:
     document = spec.model_dump(mode="json")
     document["model"]["revision"] = revision
+    if document["model"]["source"] is None:
+        del document["model"]["source"]  # as before there were others: an old request keeps its id
     text = json.dumps([document, request], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from trainyard.errors import Problem, Refused
-from trainyard.spec import FIXED, MODEL_NAME, Request, Spec, merge, parse_spec
+from trainyard.spec import FIXED, MODEL_NAME, Request, Spec, merge, parse_spec, plain_source
 
 _MAX_BYTES = 64 * 1024
 
@@ -123,7 +124,7 @@ def load(folder: Path, name: str) -> dict[str, Any]:
 def resolve(folder: Path, request: Request) -> Spec:
     """A request over its catalogue entry -> the spec to plan. Raises Refused."""
     base = load(folder, request.release)
-    document = merge(base, request.overrides)
+    document = merge(_plain(base), _plain(request.overrides))
     if request.revision is not None:
         document = merge(document, {"model": {"revision": request.revision}})
     for name in FIXED:
@@ -132,3 +133,13 @@ def resolve(folder: Path, request: Request) -> Spec:
                 Problem(f"overrides.{name}", "…", "a request cannot change this of its entry", "Remove it.")
             )
     return parse_spec(document, f"include/releases/{request.release}.yaml or the request's overrides")
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    """With repo and revision where it says `source: hf://…`, so that what is laid over it replaces them."""
+    model = document.get("model")
+    if not isinstance(model, dict):
+        return document
+    with suppress(ValueError):  # what contradicts itself is refused when it is parsed
+        return {**document, "model": plain_source(model)}
+    return document

@@ -7,7 +7,8 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from trainyard import hub_weights
@@ -28,6 +29,15 @@ HEADER_GUESS = 64 << 10
 # An index names every tensor and its shard: 160 bytes each.
 INDEX_CAP = 64 << 20
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+
+
+@dataclass(frozen=True)
+class About:
+    """gated: the files need an accepted licence, and so a token; safetensors: the Hub's summary of the
+    headers, if it has one."""
+
+    gated: bool
+    safetensors: Mapping[str, Any] | None
 
 
 class Hub:
@@ -112,34 +122,33 @@ class Hub:
             file.path: self.header(repo, sha, file) for file in files if file.path.endswith(".safetensors")
         }
 
-    def weights(self, repo: str, sha: str, files: Iterable[HubFile]) -> Weights:
-        """What the safetensors among `files` hold; two requests as a rule, one a shard at worst.
-
-        Raises as `resolve`, and CorruptArtifact.
-        """
-        check_repo("repo", repo)
-        check_commit("revision", sha)
-        shards = hub_weights.shards_of(files)
-        info = self._call(
-            f"{repo}@{sha}",
-            lambda api: api.model_info(repo, revision=sha, expand=["safetensors"], timeout=API_SECONDS),
-        )
-        summary = {"parameters": info.safetensors.parameters} if info.safetensors else None
-        return (
-            hub_weights.of_summary(summary, shards)
-            or hub_weights.of_index(lambda path: self.read_json(repo, sha, path, max_bytes=INDEX_CAP), shards)
-            or hub_weights.of_headers(self.headers(repo, sha, shards).values())
-        )
-
-    def gated(self, repo: str, sha: str) -> bool:
-        """Whether the repository's files need an accepted licence, and so a token. Raises as `resolve`."""
+    def about(self, repo: str, sha: str) -> About:
+        """What the Hub says of the commit, in one request. Raises as `resolve`."""
         check_repo("repo", repo)
         check_commit("revision", sha)
         # Without a revision the Hub answers for `main`, which a repository need not have.
         info = self._call(
-            repo, lambda api: api.model_info(repo, revision=sha, expand=["gated"], timeout=API_SECONDS)
+            f"{repo}@{sha}",
+            lambda api: api.model_info(
+                repo, revision=sha, expand=["safetensors", "gated"], timeout=API_SECONDS
+            ),
         )
-        return bool(info.gated)  # False, "auto" or "manual"
+        summary = {"parameters": info.safetensors.parameters} if info.safetensors else None
+        return About(bool(info.gated), summary)  # gated: False, "auto" or "manual"
+
+    def weights(self, repo: str, sha: str, files: Iterable[HubFile], about: About | None = None) -> Weights:
+        """What the safetensors among `files` hold; asks nothing more where `about` says it, one request a
+        shard at worst.
+
+        Raises as `resolve`, and CorruptArtifact.
+        """
+        shards = hub_weights.shards_of(files)
+        about = about or self.about(repo, sha)
+        return (
+            hub_weights.of_summary(about.safetensors, shards)
+            or hub_weights.of_index(lambda path: self.read_json(repo, sha, path, max_bytes=INDEX_CAP), shards)
+            or hub_weights.of_headers(self.headers(repo, sha, shards).values())
+        )
 
     def _call(self, what: str, call: Callable[[Any], T]) -> T:
         """Run one API call, again after what passes by itself."""
@@ -216,4 +225,4 @@ def _retry_after(response: Any) -> float | None:
         return None
 
 
-__all__ = ["HEADER_CAP", "Hub", "HubFile"]
+__all__ = ["HEADER_CAP", "About", "Hub", "HubFile"]

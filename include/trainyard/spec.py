@@ -6,6 +6,7 @@ Every model refuses unknown fields, so that a misspelt one is an error and not a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,8 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 MODEL_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 REPO = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*/[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$"
+SOURCE = r"^(hf|s3|file)://[^\s]+$"
+COMMIT = r"^[0-9a-f]{40}$"
 _QUANTITY = re.compile(r"^([0-9]+)(Ki|Mi|Gi|Ti)$")
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -47,14 +50,53 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def plain_source(model: Mapping[str, Any]) -> dict[str, Any]:
+    """`source: hf://org/name@revision` is another way to write repo and revision: here it becomes that.
+
+    Raises ValueError where they are given, too, and say something else.
+    """
+    plain, source = dict(model), model.get("source")
+    if not isinstance(source, str) or not source.startswith("hf://"):
+        return plain
+    repo, _, revision = source.removeprefix("hf://").partition("@")
+    for name, said in (("repo", repo), ("revision", revision)):
+        if said and plain.setdefault(name, said) != said:
+            raise ValueError(
+                f"source names the {name} {said}, and {name} is {plain[name]}: leave one of them out"
+            )
+    return {**plain, "source": None}
+
+
 class ModelSource(Part):
-    repo: str = Field(pattern=REPO, max_length=96, description="Repository on the Hub: org/name.")
+    repo: str = Field(
+        pattern=REPO, max_length=96, description="Repository on the Hub: org/name; the model's name in S3."
+    )
+    source: str | None = Field(
+        None,
+        pattern=SOURCE,
+        max_length=1024,
+        description="Where the files are, if not on the Hub: s3://bucket/prefix, or file:///folder.",
+    )
     revision: str = Field(
         "main", pattern=REVISION, max_length=128, description="Branch, tag or commit that is followed."
     )
     token_secret: str | None = Field(
         None, pattern=NAME, description="Kubernetes Secret with the Hub token under the key `token`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hub_by_name(cls, value: Any) -> Any:
+        return plain_source(value) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _no_branches_elsewhere(self) -> ModelSource:
+        if self.source is not None and self.revision != "main" and not re.match(COMMIT, self.revision):
+            raise ValueError(
+                f"{self.source} has no branches or tags such as {self.revision}: leave revision out, or name "
+                "the 40 digits that a plan or `trainyard store add` printed"
+            )
+        return self
 
 
 class Hardware(Part):

@@ -101,16 +101,17 @@ def facts_from(path: Path) -> tuple[ModelFacts, tuple[Problem, ...]]:
     return read_facts(_without_code(config), weights, gated=gated), tuple(hub_policy.config_problems(config))
 
 
-def facts_from_hub(spec: Spec, settings: Settings) -> tuple[ModelFacts, str]:
-    """Facts and the commit that they are of. The token is HF_TOKEN's. Raises as trainyard.hub does."""
+def facts_from_source(spec: Spec, settings: Settings) -> tuple[ModelFacts, str]:
+    """Facts and the revision that they are of, from the Hub (the token is HF_TOKEN's), a prefix in S3, or a
+    folder of this machine. Raises as `trainyard.origins` does."""
     from trainyard.hub import Hub
+    from trainyard.origins import Origin
+    from trainyard_cli import records
 
-    hub = Hub(settings.hub_endpoint, os.environ.get("HF_TOKEN") or None)
-    repo = spec.model.repo
-    revision = hub.resolve(repo, spec.model.revision)
-    config = hub.read_json(repo, revision, "config.json", max_bytes=1 << 20)
-    taken = hub_policy.select(hub.files(repo, revision), config).take
-    return read_facts(config, hub.weights(repo, revision, taken), gated=hub.gated(repo, revision)), revision
+    token = os.environ.get("HF_TOKEN") or None
+    origin = Origin(spec.model, lambda: Hub(settings.hub_endpoint, token), records.objects, folders=True)
+    found = origin.read()
+    return read_facts(found.config, found.weights, gated=found.gated), found.revision
 
 
 def read_prices(path: Path | None) -> Prices:

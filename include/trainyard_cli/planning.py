@@ -27,7 +27,7 @@ from trainyard_cli.plan_question import (
     BadQuestion,
     Options,
     facts_from,
-    facts_from_hub,
+    facts_from_source,
     read_prices,
     read_question,
 )
@@ -117,7 +117,7 @@ def plan(name: str, options: Options, *, config: Path | None = None, prices: Pat
     if config is not None:
         facts, code = facts_from(config)
     else:
-        facts, revision = facts_from_hub(asked.spec, settings)
+        facts, revision = facts_from_source(asked.spec, settings)
     if not asked.open:
         planned = _planned(asked.spec, facts, table, settings.region, {})
         return Answer(asked, facts, revision, table, planned, None, code)

@@ -11,6 +11,7 @@ from trainyard import catalogue
 from trainyard.asking import DAG_ID, Ask, ask
 from trainyard.errors import Problem, Refused
 from trainyard.hub import Hub
+from trainyard.origins import Origin
 from trainyard.settings import Settings
 from trainyard.spec import Request, parse_request
 from trainyard_cli import records
@@ -55,8 +56,8 @@ def pin(request: Request) -> Ask:
     """Validates a request and pins its revision. Raises Refused, NotFound, HubUnavailable."""
     settings = Settings()
     spec = catalogue.resolve(settings.releases_dir, request)
-    revision = Hub(settings.hub_endpoint).resolve(spec.model.repo, spec.model.revision)
-    return ask(settings.releases_dir, request, revision)
+    origin = Origin(spec.model, lambda: Hub(settings.hub_endpoint), records.objects)
+    return ask(settings.releases_dir, request, origin.pin())
 
 
 def trigger(airflow: Airflow, wanted: Ask, console: Console) -> tuple[str, bool]:

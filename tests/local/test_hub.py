@@ -134,7 +134,8 @@ def test_the_hub_says_what_the_weights_are_without_sending_a_file(
 ) -> None:
     files = client.files(REPO, published)
     before = len(hub.requests())
-    weights = client.weights(REPO, published, files)
+    about = client.about(REPO, published)
+    weights = client.weights(REPO, published, files, about)
     assert [request["path"] for request in hub.requests()[before:]] == [
         f"/api/models/{REPO}/revision/{published}"
     ]
@@ -181,7 +182,7 @@ def test_headers_are_read_where_nothing_else_is_right(
 def test_a_gated_repository_is_known_before_its_files_are_asked_for(
     client: Hub, hub: LocalHub, published: str
 ) -> None:
-    assert client.gated(REPO, published) is False
+    assert client.about(REPO, published).gated is False
     hub.break_by(gated=[REPO])
-    assert client.gated(REPO, published) is True
+    assert client.about(REPO, published).gated is True
     assert client.weights(REPO, published, client.files(REPO, published)).total > 0

@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.memory_objects import MemoryObjects
 from trainyard.errors import NotFound
+from trainyard.hub import About
 from trainyard.hub_policy import HubFile
 from trainyard.neuron.models import Weights
 from trainyard.settings import Settings
@@ -47,6 +48,7 @@ class PaperHub:
     # By dtype, as the Hub spells it; empty: only the shards' sizes are known.
     parameters: dict[str, int] = field(default_factory=dict)
     licence: bool = False
+    endpoint: str = "https://hub.example"
 
     @property
     def sha(self) -> str:
@@ -68,13 +70,13 @@ class PaperHub:
             found.append(HubFile(name, size, self._digest(name) * 1, self._digest(name)[:40]))
         return sorted(found)
 
-    def weights(self, repo: str, sha: str, files: Iterable[HubFile]) -> Weights:
+    def about(self, repo: str, sha: str) -> About:
+        return About(self.licence, None)
+
+    def weights(self, repo: str, sha: str, files: Iterable[HubFile], about: About) -> Weights:
         if self.parameters:
             return Weights.counted(self.parameters)
         return Weights(sum(file.size for file in files if file.path.endswith(".safetensors")))
-
-    def gated(self, repo: str, sha: str) -> bool:
-        return self.licence
 
     def _digest(self, name: str) -> str:
         return hashlib.sha256(f"{name}{self.seed}".encode()).hexdigest()

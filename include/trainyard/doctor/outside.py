@@ -74,6 +74,8 @@ def hub(found: Hub, specs: Iterable[Spec]) -> Iterator[Finding]:
     """Asks for the catalogue's models until one is there."""
     refusals = []
     for spec in specs:
+        if spec.model.source is not None:
+            continue
         model = f"{spec.model.repo}@{spec.model.revision}"
         try:
             commit = found.resolve(spec.model.repo, spec.model.revision)
@@ -93,4 +95,4 @@ def hub(found: Hub, specs: Iterable[Spec]) -> Iterator[Finding]:
         says = f"it answers, and gives none of the catalogue's models; {refusals[0]}"
         yield _HUB.warning(found.endpoint, says, "Check the entries' model.repo and revision, and the token.")
     else:
-        yield _HUB.unknown(found.endpoint, "the catalogue has no entry to ask for", "Write one.")
+        yield _HUB.unknown(found.endpoint, "the catalogue has no entry of a model from the Hub", "Write one.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainyard.errors import Problem, Refused
@@ -25,8 +25,17 @@ class Address:
         return f"{self.kind}://{self.place}" + (f"@{self.revision}" if self.revision else "")
 
 
-def parse(text: object) -> Address:
-    """Raises Refused."""
+def parse(text: object, field: str = "source") -> Address:
+    """field: what a refusal names. Raises Refused."""
+    try:
+        return _parsed(text)
+    except Refused as error:
+        if field == "source":
+            raise
+        raise Refused([replace(problem, field=field) for problem in error.problems]) from None
+
+
+def _parsed(text: object) -> Address:
     kind, separator, rest = str(text).partition("://")
     if not isinstance(text, str) or not separator or kind not in ("hf", "s3", "file"):
         raise _refused(text, "a source is hf://org/name@revision, s3://bucket/prefix or file:///folder")

@@ -25,21 +25,25 @@ class Reader(Protocol):
         """Fill `view` with the bytes from `start`. Raises RangeIgnored if only the whole file can be had."""
 
 
-class Source(Protocol):
+class Listing(Protocol):
+    """What a plan reads of a model, before a byte of its weights moves."""
+
+    def files(self, revision: str) -> list[HubFile]:
+        """Every file of the revision. Raises NotFound, Conflict if the source is another by now."""
+
+    def read_json(self, revision: str, path: str) -> dict[str, Any]: ...
+
+    def headers(self, revision: str, files: Iterable[HubFile]) -> Mapping[str, Header]:
+        """Of the safetensors among `files`, checked. Raises CorruptArtifact."""
+
+
+class Source(Listing, Protocol):
     """label: for people and the manifest. A file's digest is None where the source does not know it."""
 
     label: str
 
     def pin(self) -> str:
         """40 hex digits that stand for these files: the Hub's commit, else a digest of the listing."""
-
-    def files(self, revision: str) -> list[HubFile]:
-        """Every file of the revision. Raises NotFound, PermanentError if the source is another by now."""
-
-    def read_json(self, revision: str, path: str) -> dict[str, Any]: ...
-
-    def headers(self, revision: str, files: Iterable[HubFile]) -> Mapping[str, Header]:
-        """Of the safetensors among `files`, checked. Raises CorruptArtifact."""
 
     def identify(self, revision: str, file: HubFile) -> HubFile:
         """The file with its SHA-256, or as it is: then it is small, and `blob_id` is git's."""
@@ -79,4 +83,4 @@ def parse_json(body: bytes, where: str) -> dict[str, Any]:
     return document
 
 
-__all__ = ["RangeIgnored", "Reader", "Source", "listing_digest", "parse_json", "read_header"]
+__all__ = ["Listing", "RangeIgnored", "Reader", "Source", "listing_digest", "parse_json", "read_header"]

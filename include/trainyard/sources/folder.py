@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import CorruptArtifact, NotFound, PermanentError
+from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError
 from trainyard.hub_headers import Header
 from trainyard.hub_policy import MAX_FILES, HubFile, select
 from trainyard.sources.base import MAX_JSON, Reader, listing_digest, parse_json, read_header
@@ -37,7 +37,7 @@ class FolderSource:
         listed = self._list()
         select(listed)
         if (found := self.pin()) != revision:
-            raise PermanentError(
+            raise Conflict(
                 f"{self.label} has revision {found}, not {revision}: its files changed since it was pinned. "
                 "Begin a release of what is there now."
             )
@@ -45,8 +45,11 @@ class FolderSource:
 
     def read_json(self, revision: str, path: str) -> dict[str, Any]:
         where = f"{self.label}/{path}"
-        with (self.place / path).open("rb") as file:
-            body = file.read(MAX_JSON + 1)
+        try:
+            with (self.place / path).open("rb") as file:
+                body = file.read(MAX_JSON + 1)
+        except FileNotFoundError:
+            raise NotFound(f"{where} does not exist.") from None
         if len(body) > MAX_JSON:
             raise CorruptArtifact(
                 f"{where} is larger than {MAX_JSON} bytes, which is absurd for such a file."

@@ -15,6 +15,7 @@ from trainyard.settings import Settings
 from trainyard.spec import Bedrock as Named
 from trainyard.spec import Spec, parse_request
 from trainyard.stages.context import Context
+from trainyard.stages.plan import origin_of
 from trainyard.store import keys
 from trainyard.store.documents import SCHEMA, encode
 
@@ -58,7 +59,7 @@ def _look(ctx: Context, spec: Spec, named: Named, bedrock: Bedrock) -> Step:
     if named.revision is not None:
         # What cannot be found must not hide what Bedrock said.
         try:
-            tracked = ctx.hub.resolve(spec.model.repo, spec.model.revision)
+            tracked = origin_of(ctx, spec).pin()
         except PermanentError as error:
             remedy = "Until then nobody knows whether it is the same model."
             problems.append(Finding("model", f"{spec.model.repo}@{spec.model.revision}", str(error), remedy))

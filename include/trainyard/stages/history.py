@@ -67,7 +67,8 @@ def compile_fields(ctx: Context, release: Release) -> dict[str, Any]:
         "history": {"key": history_key(shape.engine, shape.target), "shape": shape.to_json()},
     }
     lookup = chosen.lookup_command(release.spec.model.repo, HUB_CACHE, build)
-    if lookup is not None:
+    # A model from elsewhere has its name from whoever wrote the spec: the Hub may know another one by it.
+    if lookup is not None and release.spec.model.source is None:
         fields["lookup"] = {"command": list(lookup.argv), "env": dict(lookup.env)}
     return fields
 

@@ -11,13 +11,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard import catalogue, hub_policy
+from trainyard import catalogue
 from trainyard.errors import LeaseHeld, NotFound, Problem, Refused, TrainyardError
 from trainyard.neuron.asking import ask_of
 from trainyard.neuron.engines import engine as find_engine
 from trainyard.neuron.instances import instance as find_instance
 from trainyard.neuron.models import graph_config, read_facts
 from trainyard.neuron.rules import preflight
+from trainyard.origins import Origin
 from trainyard.release import Plan, Release, StageRecord, now, parse_release
 from trainyard.rollout.shifts import abort_plan
 from trainyard.spec import Request, Spec
@@ -74,16 +75,11 @@ def run_key(run_id: str) -> str:
 
 
 def make_plan(ctx: Context, spec: Spec) -> Plan:
-    """Resolves a spec against the Hub and the rules. Raises Refused, NotFound, HubUnavailable."""
+    """Resolves a spec against its model's source and the rules. Raises Refused, NotFound, HubUnavailable."""
     engine, kind = find_engine(spec.engine), find_instance(spec.hardware.instance_type)
-    revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
-    config = ctx.hub.read_json(spec.model.repo, revision, "config.json", max_bytes=1 << 20)
-    files = ctx.hub.files(spec.model.repo, revision)
-    # What the fetch would refuse is refused here, before a pod exists: code, pickles, bad paths.
-    selection = hub_policy.select(files, config)
-    shards = {file.path: file for file in selection.take if file.path.endswith(".safetensors")}
-    weights = ctx.hub.weights(spec.model.repo, revision, shards.values())
-    facts = read_facts(config, weights, gated=ctx.hub.gated(spec.model.repo, revision))
+    found = origin_of(ctx, spec).read()
+    revision, config = found.revision, found.config
+    facts = read_facts(config, found.weights, gated=found.gated)
     result = preflight(facts, engine, kind, ask_of(spec))
     if result.problems:
         raise Refused(list(result.problems))
@@ -109,7 +105,7 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     if spec.compile.quantization:
         inputs["quantization"] = spec.compile.quantization
     if result.holds == "weights":
-        inputs["weights"] = {path: file.lfs_sha256 or file.blob_id for path, file in sorted(shards.items())}
+        inputs["weights"] = dict(sorted(found.content.items()))
     _check_storable(inputs)
     fingerprint = hashlib.sha256(_canonical(inputs)).hexdigest()[:40]
     return Plan(
@@ -129,6 +125,10 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     )
 
 
+def origin_of(ctx: Context, spec: Spec) -> Origin:
+    return Origin(spec.model, lambda: ctx.hub, lambda: ctx.objects)
+
+
 def release_id_of(spec: Spec, plan: Plan, request: str) -> str:
     """`<model>-<revision>-<digest>`: the same request for the same content is the same release."""
     content: dict[str, Any] = {
@@ -139,6 +139,8 @@ def release_id_of(spec: Spec, plan: Plan, request: str) -> str:
     }
     # The tracked name (main, v2, ...) is no content: the commit is.
     content["spec"]["model"].pop("revision")
+    if content["spec"]["model"]["source"] is None:
+        del content["spec"]["model"]["source"]  # as before there were others: ids stay
     content["spec"]["compile"]["bundle"].pop("reason")
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     return f"{spec.name}-{plan.revision[:7]}-{digest[:6]}"
@@ -246,10 +248,11 @@ def _previous(ctx: Context, serving: str | None, release_id: str, existing: Rele
 def _summary(release: Release) -> str:
     plan, spec = release.plan, release.spec
     memory = plan.memory
+    origin = f" from {spec.model.source}" if spec.model.source else ""
     return (
-        f"{release.id}: {spec.model.repo}@{plan.revision[:12]} on {spec.engine}, {plan.chips} chip(s) of "
-        f"{spec.hardware.instance_type}, TP {spec.hardware.tensor_parallel}; a core holds "
-        f"{_size(memory['weights'])} of weights + {_size(memory['kv_cache'])} of KV cache of "
+        f"{release.id}: {spec.model.repo}@{plan.revision[:12]}{origin} on {spec.engine}, "
+        f"{plan.chips} chip(s) of {spec.hardware.instance_type}, TP {spec.hardware.tensor_parallel}; "
+        f"a core holds {_size(memory['weights'])} of weights + {_size(memory['kv_cache'])} of KV cache of "
         f"{memory['hbm'] / 1e9:.0f} GB; fingerprint {plan.fingerprint[:12]}, "
         f"{'with the weights' if plan.has_weights else 'of the graph only'}. {plan.abort_plan}"
     )
@@ -265,7 +268,7 @@ def _check_storable(inputs: dict[str, Any]) -> None:
                 "model.config",
                 str(error),
                 "config.json holds what JSON cannot say",
-                "Correct the model's config.json on the Hub.",
+                "Correct the model's config.json.",
             )
         ) from None
 

@@ -7,6 +7,7 @@ from trainyard.asking import Ask, ask
 from trainyard.release import Release, parse_release
 from trainyard.spec import Spec, parse_request
 from trainyard.stages.context import Context, Skip
+from trainyard.stages.plan import origin_of
 
 
 def run(ctx: Context, name: str) -> Ask | Skip:
@@ -16,13 +17,13 @@ def run(ctx: Context, name: str) -> Ask | Skip:
     """
     request = parse_request({"release": name})
     spec = catalogue.resolve(ctx.settings.releases_dir, request)
-    revision = ctx.hub.resolve(spec.model.repo, spec.model.revision)
+    revision = origin_of(ctx, spec).pin()
     for found in ctx.ledger.list(name):
         release = parse_release(found.document)
         if release.plan.revision == revision and _same(release, spec) and not release.request:
             return Skip(
-                f"{name}: {spec.model.revision} is {revision[:12]} still, which is {release.id} "
-                f"({release.state})"
+                f"{name}: {spec.model.source or spec.model.revision} is {revision[:12]} still, "
+                f"which is {release.id} ({release.state})"
             )
     return ask(ctx.settings.releases_dir, request, revision)
 
@@ -31,4 +32,5 @@ def _same(release: Release, spec: Spec) -> bool:
     """Whether a release serves what the entry says now; objectives and steps do not count."""
     here, there = spec.model_dump(mode="json"), release.spec.model_dump(mode="json")
     parts = ("engine", "image", "hardware", "compile", "serving")
-    return spec.model.repo == release.spec.model.repo and all(here[part] == there[part] for part in parts)
+    same = (spec.model.repo, spec.model.source) == (release.spec.model.repo, release.spec.model.source)
+    return same and all(here[part] == there[part] for part in parts)

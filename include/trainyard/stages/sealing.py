@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from trainyard.errors import Conflict, CorruptArtifact
-from trainyard.hub_policy import select
+from trainyard.errors import Conflict, CorruptArtifact, NotFound, Refused
+from trainyard.hub_policy import HubFile, select
 from trainyard.kube.servers import ServerSet
 from trainyard.release import Release
+from trainyard.sources.base import Source
 from trainyard.stages.context import Context
+from trainyard.stages.plan import origin_of
+from trainyard.store import keys
 from trainyard.store.documents import decode, encode
+from trainyard.store.manifests import FileEntry
 from trainyard.store.models import ModelManifest
-from trainyard.store.signing import stripped
+from trainyard.store.objects import Objects
+from trainyard.store.signing import Keyring, stripped
 from trainyard.store.trees import read_file
 
 _MOST_READ = 64 << 20
+# Files that are hashed at once; hashing leaves the interpreter to others.
+_READERS = 4
 
 
 def checked(ctx: Context, key: str) -> str:
@@ -52,46 +60,70 @@ def pinned(ctx: Context, servers: ServerSet) -> ServerSet:
 
 
 def seal_model(ctx: Context, release: Release) -> None:
-    """Signs the mirrored model once it is what the Hub says: fetch pods have no key, and S3's word is not
+    """Signs the mirrored model once it is what its source says: fetch pods have no key, and S3's word is not
     enough. Signed already: checks that, and nothing more.
 
-    Raises Unsigned (altered, or signed by an unknown key), CorruptArtifact (other files than the Hub's).
+    Raises Unsigned (altered, signed by an unknown key, or the source cannot be asked any more),
+    CorruptArtifact (other files than the source's).
     """
     keyring, key = ctx.keyring, release.plan.model_manifest
     if keyring is None:
         return
-    stored = ctx.objects.get(key)
-    document = decode(stored.body, key)
+    document = decode(ctx.objects.get(key).body, key)
     if document.get("signatures") or keyring.private is None:
         keyring.check(document, key)
         return
-    _compare(ctx, release, ModelManifest.from_json(document, key))
+    model = release.spec.model
     try:
-        ctx.objects.replace(key, encode(keyring.seal(stripped(document), key)), stored.etag)
-    except Conflict:
-        checked(ctx, key)  # another release of the same revision was first
+        source = origin_of(ctx, release.spec).source()
+        seal(ctx.objects, keyring, source, model.repo, release.plan.revision)
+    except (Refused, NotFound, Conflict) as error:
+        # A folder of somebody's machine, a prefix that is another by now; or another release was first.
+        ctx.log.warning("%s was not signed here: %s", key, error)
+        checked(ctx, key)
 
 
-def _compare(ctx: Context, release: Release, manifest: ModelManifest) -> None:
-    repo, revision = release.spec.model.repo, release.plan.revision
-    there = {file.path: file for file in select(ctx.hub.files(repo, revision)).take}
+def seal(objects: Objects, keyring: Keyring, source: Source, repo: str, revision: str) -> None:
+    """Compares a mirrored model with its source, file by file, and signs its manifest.
+
+    From the Hub that takes its listing; a bucket's objects and a folder's files are read and hashed here,
+    unless S3 itself knows an object's SHA-256. Raises CorruptArtifact, NotFound, Conflict (source or
+    manifest changed meanwhile).
+    """
+    key = keys.model_manifest(repo, revision)
+    stored = objects.get(key)
+    document = decode(stored.body, key)
+    _compare(objects, source, ModelManifest.from_json(document, key), repo, revision)
+    objects.replace(key, encode(keyring.seal(stripped(document), key)), stored.etag)
+
+
+def _compare(objects: Objects, source: Source, manifest: ModelManifest, repo: str, revision: str) -> None:
     if (manifest.repo, manifest.revision) != (repo, revision) or not manifest.files:
         raise CorruptArtifact(f"{manifest.key} is not the manifest of {repo}@{revision}. Delete it.")
-    for entry in manifest.files:
-        file = there.get(entry.path)
-        if file is not None and file.lfs_sha256 is not None:
-            same = (file.lfs_sha256, file.size) == (entry.sha256, entry.size)
-        elif file is not None and entry.size <= _MOST_READ and file.size == entry.size:
-            content = read_file(ctx.objects, entry)
-            git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-            same = git.hexdigest() == file.blob_id
-        else:
-            same = False
-        if not same:
-            raise CorruptArtifact(
-                f"{manifest.key}: {entry.path} is not what {repo}@{revision} has on the Hub. It is not "
-                "signed: delete that manifest, and find out who wrote it."
-            )
+    there = {file.path: file for file in select(source.files(revision)).take}
+    with ThreadPoolExecutor(max_workers=_READERS) as pool:
+        same = pool.map(
+            lambda entry: _is_same(objects, source, revision, there.get(entry.path), entry), manifest.files
+        )
+        for entry, agrees in zip(manifest.files, same, strict=True):
+            if not agrees:
+                raise CorruptArtifact(
+                    f"{manifest.key}: {entry.path} is not what {repo}@{revision} has at {source.label}. It "
+                    "is not signed: delete that manifest, and find out who wrote it."
+                )
     wanted = {path for path in there if path.endswith(".safetensors")}
     if missing := sorted(wanted - {entry.path for entry in manifest.files}):
         raise CorruptArtifact(f"{manifest.key} lacks {', '.join(missing[:3])}. Delete it and release again.")
+
+
+def _is_same(objects: Objects, source: Source, revision: str, file: HubFile | None, entry: FileEntry) -> bool:
+    if file is None or file.size != entry.size:
+        return False
+    known = source.identify(revision, file)
+    if known.lfs_sha256 is not None:
+        return known.lfs_sha256 == entry.sha256
+    if entry.size > _MOST_READ:
+        return False
+    content = read_file(objects, entry)
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return git.hexdigest() == known.blob_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainyard.release import Release
 from trainyard.stages import canary, fetch, publish
 from trainyard.stages.context import Context, Skip
 from trainyard.stages.sealing import checked
+from trainyard.store import keys
 from trainyard.store.documents import decode, encode
 from trainyard.store.signing import FIELD, Keyring, key_id
 from trainyard.store.trees import read_tree
@@ -97,7 +99,10 @@ def test_a_models_manifest_that_s3_holds_is_signed_only_if_the_hub_says_the_same
     key = release.plan.model_manifest
     files = decode(signed.ctx.objects.get(key).body, key)["files"]
     weights = next(file for file in files if file["path"].endswith(".safetensors"))
-    forged = [{**weights, "sha256": "0" * 64} if file is weights else file for file in files]
+    other = bytes(weights["size"])
+    digest = hashlib.sha256(other).hexdigest()
+    signed.ctx.objects.put(keys.blob(digest), other)
+    forged = [{**weights, "sha256": digest} if file is weights else file for file in files]
     fewer = [file for file in files if file is not weights]
     for wrong in (forged, fewer):
         change(signed, key, files=wrong)
