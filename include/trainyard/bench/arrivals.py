@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.bench.trace import Trace
 from trainyard.errors import Problem, Refused
 
 PROCESSES = ("constant", "poisson", "gamma")
+TRACE = "trace"  # the moments of the workload's trace, instead of a process
 
 
 @dataclass(frozen=True)
@@ -48,21 +50,24 @@ class Arrivals:
     offsets: tuple[float, ...] = ()
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any], duration: float) -> Arrivals:
+    def from_dict(
+        cls, document: Mapping[str, Any], duration: float, trace: Callable[[], Trace | None] = lambda: None
+    ) -> Arrivals:
         """`{"process", "shape"}` and `rate` (for the whole duration), `rate` with `to` (a ramp), `stages`
-        ([{"seconds", "rate", "to"}, ...]) or `offsets`. Raises `Refused` with every broken rule."""
-        problems = []
-        known = {"process", "shape", "rate", "to", "stages", "offsets"}
-        for key in sorted(set(document) - known):
-            remedy = f"Known: {', '.join(sorted(known))}"
-            problems.append(_problem(key, document[key], "is not a field of arrivals", remedy))
+        ([{"seconds", "rate", "to"}, ...]) or `offsets`; or `{"process": "trace", "speed"}`: the moments of
+        `trace`, `speed` times as fast, as far as the duration reaches. Raises `Refused` with every broken
+        rule."""
+        if document.get("process") == TRACE:
+            return cls._replay(document, duration, trace())
+        problems = _unknown(document, ("process", "shape", "rate", "to", "stages", "offsets"))
         given = [key for key in ("rate", "stages", "offsets") if document.get(key) not in (None, [], ())]
         if len(given) != 1:
-            remedy = "Give rate, stages or offsets"
+            remedy = "Give rate, stages or offsets, or the process trace"
             problems.append(_problem("", sorted(document), "must say how many requests come when", remedy))
         process, shape = document.get("process", "poisson"), document.get("shape", 1.0)
         if process not in PROCESSES:
-            problems.append(_problem("process", process, "is not known", f"Known: {', '.join(PROCESSES)}"))
+            known = ", ".join((*PROCESSES, TRACE))
+            problems.append(_problem("process", process, "is not known", f"Known: {known}"))
         if not _number(shape) or shape <= 0:
             problems.append(_problem("shape", shape, "must be a number above zero", "1 is Poisson"))
         rows = document.get("stages") or [{**document, "seconds": duration}] if given != ["offsets"] else []
@@ -82,9 +87,30 @@ class Arrivals:
             raise Refused(problems)
         return cls(process, tuple(stages), shape, offsets)
 
+    @classmethod
+    def _replay(cls, document: Mapping[str, Any], duration: float, trace: Trace | None) -> Arrivals:
+        problems = _unknown(document, ("process", "speed"))
+        speed = document.get("speed", 1.0)
+        if not _number(speed) or not 0.001 <= speed <= 1000:
+            problems.append(
+                _problem("speed", speed, "must be a number from 0.001 to 1000", "1 is as recorded")
+            )
+        if trace is None or not trace.timed:
+            remedy = "Name a trace whose rows have at (seconds) or timestamp (milliseconds), or give a rate"
+            problems.append(_problem("process", TRACE, "there is no trace with moments", remedy))
+        if problems or trace is None:
+            raise Refused(problems)
+        moments = ((row.at or 0.0) / speed for row in trace.rows)
+        return cls(TRACE, offsets=tuple(moment for moment in moments if moment <= duration))
+
     @property
     def seconds(self) -> float:
         return sum(stage.seconds for stage in self.stages) if self.stages else max(self.offsets, default=0.0)
+
+    @property
+    def expected(self) -> float:
+        """Requests on average."""
+        return sum(stage.expected for stage in self.stages) if self.stages else len(self.offsets)
 
     def schedule(self, seed: object) -> list[float]:
         """Moments of the requests, ascending, from 0 to `seconds`. The same seed gives the same."""
@@ -121,6 +147,14 @@ def _process(name: str, shape: float, chance: random.Random) -> Iterator[float]:
         else:
             at += chance.expovariate(1.0) if name == "poisson" else chance.gammavariate(shape, 1 / shape)
             yield at
+
+
+def _unknown(document: Mapping[str, Any], known: Sequence[str]) -> list[Problem]:
+    remedy = f"Known: {', '.join(known)}"
+    return [
+        _problem(key, document[key], "is not a field of arrivals", remedy)
+        for key in sorted(set(document) - set(known))
+    ]
 
 
 def _number(value: object) -> bool:

@@ -151,6 +151,7 @@ class Exchange:
         pair: int | None = None,
         run: int = 0,
         user: int = 0,
+        turn: int = 0,
         intended: float | None = None,
     ) -> Sample:
         """What goes into the record. intended: on the same clock as `started`."""
@@ -167,6 +168,7 @@ class Exchange:
             run=run,
             url=self.url,
             user=user,
+            turn=turn,
             started=round(self.started, 7),
             intended=0.0 if intended is None else round(intended - self.started, 7),
             connected=since(self.connected),

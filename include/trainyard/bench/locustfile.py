@@ -11,16 +11,17 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
+from gevent.event import Event
 from gevent.pool import Group
 from locust import User, constant, events, task
 from locust.env import Environment
@@ -29,8 +30,9 @@ from locust.exception import StopUser
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
 from trainyard.bench.hub import read_in_hub
+from trainyard.bench.script import Dialogue, Script
 from trainyard.bench.ticker import Ticker
-from trainyard.bench.workload import Workload, order, prompt
+from trainyard.bench.workload import Workload, order
 
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
 AHEAD = 64  # requests that are made before their time
@@ -48,10 +50,11 @@ class Run:
         self.workload = Workload.from_dict(document["workload"])
         self.arms: dict[str, list[str]] = document["arms"]
         self.addresses = {arm: itertools.cycle(urls) for arm, urls in self.arms.items()}
-        # Several processes share one run: each takes every nth pair.
+        self.script = Script(self.workload, self.seed)
+        # Several processes share one run: each takes every nth conversation.
         self.shard, self.shards = int(document.get("shard", 0)), int(document.get("shards", 1))
         self.go = Path(document["go"]) if document.get("go") else None
-        self.pairs = itertools.count(self.shard, self.shards)
+        self.talks = itertools.count(self.shard, self.shards)
         self.users = itertools.count(self.shard, self.shards)
         self.scheduled: int | None = None
         self.busy = 0
@@ -60,9 +63,11 @@ class Run:
         self.generator = Path(document["generator"])
         self.lag = Lag(gevent.sleep)
         self.ending: gevent.Greenlet | None = None
+        self.over = Event()
 
     def quit(self) -> None:
-        """Let the users finish what they are at, then end Locust."""
+        """Let the users finish the pair that they are at, then end Locust."""
+        self.over.set()
         if self.environment.runner:
             self.environment.runner.quit()
 
@@ -119,18 +124,22 @@ class Asker(User):
 
     @task
     def ask_all_arms(self) -> None:
-        """One pair: the same prompt to every arm, one after the other."""
-        pair = next(run.pairs)
-        if run.workload.requests is not None and pair >= run.workload.requests:
+        """A conversation, or a single pair: the same question to every arm, one after the other."""
+        talk, cap = Talk(next(run.talks)), run.workload.requests
+        if cap is not None and talk.pair >= cap:
             if run.busy == 1:
                 gevent.spawn(run.quit)
             raise StopUser
-        for arm, exchange in exchanges(pair):
-            intended = exchange.started = time.monotonic()
-            ok, took = ask(arm, pair, exchange, intended, self.number)
-            # A server that refuses at once would be asked thousands of times a second: clients back off.
-            if not ok:
-                gevent.sleep(max(0.0, FAILURE_SECONDS - took))
+        while talk.goes_on and (cap is None or talk.pair < cap):
+            if talk.number and run.over.wait(run.script.think(talk.conversation, talk.number)):
+                return
+            for arm, exchange in talk.ask():
+                intended = exchange.started = time.monotonic()
+                ok, took = ask(talk, arm, exchange, intended, self.number)
+                # A server that refuses at once would be asked thousands of times a second: clients back off.
+                if not ok:
+                    gevent.sleep(max(0.0, FAILURE_SECONDS - took))
+            talk.hear()
 
 
 class Scheduler(User):
@@ -142,20 +151,26 @@ class Scheduler(User):
     def send_all(self) -> None:
         schedule = run.workload.schedule
         assert schedule is not None
-        moments = schedule.schedule(run.seed)[: run.workload.requests]
+        # A cap of requests is one of conversations here, and is looked at again by those.
+        cap = run.workload.requests
+        moments = schedule.schedule(run.seed)[: cap and math.ceil(cap / run.script.turns)]
         own = moments[run.shard :: run.shards]
         run.scheduled = len(own) * len(run.arms)
         # Requests are made ahead of their time, while nothing is due: a burst would wait for the making.
-        upcoming = ((pair, moment, list(exchanges(pair))) for pair, moment in zip(run.pairs, own))  # noqa: B905
+        upcoming = (_made(Talk(number), moment) for number, moment in zip(run.talks, own))  # noqa: B905
         ahead = deque(itertools.islice(upcoming, AHEAD))
         start = wait_for_go()
+        end = start + schedule.seconds
         in_flight, ticker = Group(), Ticker()
         while ahead:
-            pair, moment, ready = ahead.popleft()
+            talk, moment, ready = ahead.popleft()
             intended = start + moment
             ticker.sleep_until(intended)
-            for arm, exchange in ready:
-                in_flight.spawn(ask, arm, pair, exchange, intended, run.shard)
+            asked = [
+                in_flight.spawn(ask, talk, arm, exchange, intended, run.shard) for arm, exchange in ready
+            ]
+            if run.script.turns > 1:
+                in_flight.spawn(talk_on, talk, asked, end, in_flight)
             gevent.sleep(0)  # they start
             while not ahead or (
                 len(ahead) < AHEAD and start + ahead[0][1] - time.monotonic() > SPARE_SECONDS
@@ -165,10 +180,71 @@ class Scheduler(User):
                     break
                 ahead.append(following)
         ticker.close()
-        in_flight.join(timeout=run.workload.drain)
+        talking = max(0.0, end - time.monotonic()) if run.script.turns > 1 else 0.0
+        in_flight.join(timeout=talking + run.workload.drain)
         in_flight.kill()  # what has not ended is counted as censored
         gevent.spawn(run.quit)
         raise StopUser
+
+
+def _made(talk: Talk, moment: float) -> tuple[Talk, float, list[tuple[str, Exchange]]]:
+    return talk, moment, talk.ask()
+
+
+def talk_on(talk: Talk, asked: list[gevent.Greenlet], end: float, in_flight: Group) -> None:
+    """The turns of an open loop's conversation after the first: each is due when every arm has answered the
+    one before it and the user has thought; what is not due before the end of the run is not asked."""
+    assert run.scheduled is not None
+    cap = run.workload.requests
+    while True:
+        gevent.joinall(asked)
+        intended = time.monotonic()
+        talk.hear()
+        if not talk.goes_on or (cap is not None and talk.pair >= cap):
+            return
+        intended += run.script.think(talk.conversation, talk.number)
+        if intended >= end:
+            return
+        ready = talk.ask()
+        run.scheduled += len(ready)
+        gevent.sleep(max(0.0, intended - time.monotonic()))
+        asked = [in_flight.spawn(ask, talk, *one, intended, run.shard) for one in ready]
+
+
+class Talk:
+    """A conversation with every arm: the same questions, and in what follows each arm's own answers."""
+
+    def __init__(self, conversation: int) -> None:
+        self.conversation = conversation
+        self.number = 0  # of the next turn; of the last one while it is answered
+        self.goes_on = True
+        path = run.workload.path
+        self._urls = {arm: next(urls).rstrip("/") + path for arm, urls in run.addresses.items()}
+        self._dialogues = {arm: Dialogue() for arm in run.arms}
+        self._asked: list[tuple[str, Exchange]] = []
+
+    @property
+    def pair(self) -> int:
+        return self.conversation * run.script.turns + self.number
+
+    def ask(self) -> list[tuple[str, Exchange]]:
+        """The next turn: an exchange for each arm with the same question, in an order of chance."""
+        turn, workload = run.script.turn(self.conversation, self.number), run.workload
+        self._asked = []
+        for arm in order(sorted(run.arms), f"{run.seed}/{turn.pair}"):
+            messages = self._dialogues[arm].ask(turn)
+            payload = workload.payload(run.model, messages, turn.output_tokens)
+            exchange = Exchange(self._urls[arm], payload, timeout=workload.timeout_seconds, read=read_in_hub)
+            self._asked.append((arm, exchange))
+        return self._asked
+
+    def hear(self) -> None:
+        """Every arm has answered. No arm goes on without the others: what is compared was asked of all."""
+        self.goes_on = self.number + 1 < run.script.turns and all(one.ok for _, one in self._asked)
+        if self.goes_on:
+            for arm, exchange in self._asked:
+                self._dialogues[arm].hear(exchange.text)
+            self.number += 1
 
 
 def wait_for_go() -> float:
@@ -181,21 +257,15 @@ def wait_for_go() -> float:
     return float(run.go.read_text())
 
 
-def exchanges(pair: int) -> Iterator[tuple[str, Exchange]]:
-    """One for each arm, with the same prompt, in an order of chance."""
-    text = prompt(run.workload.prompt_tokens, f"{run.seed}/{pair}")
-    for arm in order(sorted(run.arms), f"{run.seed}/{pair}"):
-        url = next(run.addresses[arm]).rstrip("/") + run.workload.path
-        payload = run.workload.payload(run.model, text)
-        yield arm, Exchange(url, payload, timeout=run.workload.timeout_seconds, read=read_in_hub)
-
-
-def ask(arm: str, pair: int, exchange: Exchange, intended: float, user: int) -> tuple[bool, float]:
+def ask(talk: Talk, arm: str, exchange: Exchange, intended: float, user: int) -> tuple[bool, float]:
     """Runs it and keeps its sample. Returns whether it succeeded, and the seconds that it took."""
+    pair, turn = talk.pair, talk.number
+    if run.script.turns > 1:  # whoever began the conversation goes on with it
+        user = talk.conversation
     try:
         exchange.run()
     finally:  # also when this greenlet is killed: a request in flight is counted as censored
-        sample = exchange.sample(arm=arm, pair=pair, run=run.seed, user=user, intended=intended)
+        sample = exchange.sample(arm=arm, pair=pair, run=run.seed, user=user, turn=turn, intended=intended)
         run.samples.write(json.dumps(sample.to_row(), separators=(",", ":")) + "\n")
         hooks.request.fire(
             request_type=arm,

@@ -34,6 +34,7 @@ class Sample:
 
     arm: `canary` or `baseline`. pair: the two requests of one pair carry the same prompt, back to back.
     run: tells runs apart whose samples are put together; their clocks and pairs have nothing in common.
+    turn: of a conversation, from 0.
     intended: when the schedule wanted it sent, relative to `started` (zero or negative: it was sent late).
     ttft: to the first chunk with text. e2e: to the end of the answer. None: never came.
     chunk_times, chunk_tokens: arrival of every chunk that brought tokens, and how many.
@@ -44,6 +45,7 @@ class Sample:
     run: int = 0
     url: str = ""
     user: int = 0
+    turn: int = 0
     started: float
     intended: float = 0.0
     connected: float | None = None

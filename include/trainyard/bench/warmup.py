@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.metrics import parse_metrics
-from trainyard.bench.workload import payload, prompt
+from trainyard.bench.words import prompt
+from trainyard.bench.workload import payload
 from trainyard.errors import PermanentError, TransientError
 
 WINDOW = 3  # generations whose median is compared with the median of as many before

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trainyard.bench.arrivals import Arrivals
+from trainyard.bench.checking import is_number, shown
+from trainyard.bench.shapes import SHAPES, Conversation, Images, Lengths, Prefix, read_shapes
+from trainyard.bench.trace import Trace, read_trace
 from trainyard.errors import Problem, Refused
 
-# Common English words: about one token each in every tokenizer in use, so none has to be downloaded.
-WORDS = """
-the of and to in is that for it as was with be by on not he his but at are this have from or had an
-they which one you were all her she there would their we him been has when who will no more if out
-so up said what its about than into them can only other time new some could these two may first then
-do any like my now over such our man me even most made after also did many off before must well back
-through years much where your way down should because long each just state people those too mr how
-little good world make very year still see own work men day get here old between both life being
-under three never know same last
-""".split()  # noqa: SIM905
+MOST_REQUESTS = 1_000_000  # of an open loop, an arm: a schedule is held in memory
+_WHOLE = ("concurrency", "requests", "prompt_tokens", "output_tokens", "processes")
+_SECONDS = ("duration_seconds", "timeout_seconds", "max_loop_lag_seconds", "max_cpu_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +24,9 @@ class Workload:
     """A closed loop of `concurrency` users, each asking the arms in turn; or with `arrivals` (see
     `arrivals.Arrivals.from_dict`) an open loop, whose every arrival asks all arms at once.
 
+    prompt_tokens, output_tokens: of every request; prompt_lengths, output_lengths: drawn instead.
+    trace: path of a JSONL file, see `trace`; what it says of a request goes before all other fields.
+    prefix, conversation, images: see `shapes`.
     processes: load generators to share the work among. continuous_usage: ask for token counts with every
     chunk, which vLLM and its kin offer.
     requests: cap an arm; None: only the time ends the run. drain_seconds: how long requests in flight at the
@@ -38,6 +38,12 @@ class Workload:
     requests: int | None = None
     prompt_tokens: int = 64
     output_tokens: int = 32
+    prompt_lengths: Lengths | None = None
+    output_lengths: Lengths | None = None
+    trace: str | None = None
+    prefix: Prefix | None = None
+    conversation: Conversation | None = None
+    images: Images | None = None
     stream: bool = True
     chat: bool = True
     continuous_usage: bool = True
@@ -53,32 +59,93 @@ class Workload:
     def from_dict(cls, document: Mapping[str, Any]) -> Workload:
         """Raises `Refused` with every broken rule."""
         known = {item.name for item in fields(cls)}
-        numbers = known - {"stream", "chat", "continuous_usage", "extra", "drain_seconds", "arrivals"}
         problems = []
         for key, value in document.items():
-            where = f"workload.{key}"
+            rule, remedy = "", "Leave it out for the default"
             if key not in known:
-                remedy = f"Known: {', '.join(sorted(known))}"
-                problems.append(Problem(where, value, "is not a field of a workload", remedy))
-            elif key in numbers and not _positive(value) and not (key == "requests" and value is None):
-                remedy = "Leave it out for the default"
-                problems.append(Problem(where, value, "must be a number above zero", remedy))
+                rule, remedy = "is not a field of a workload", f"Known: {', '.join(sorted(known))}"
+            elif value is None and key in ("requests", "drain_seconds"):
+                continue
+            elif key in _WHOLE and not (_positive(value) and isinstance(value, int)):
+                rule = "must be a whole number above zero"
+            elif key in _SECONDS and not _positive(value):
+                rule = "must be a number above zero"
+            elif key == "drain_seconds" and not (is_number(value) and value >= 0):
+                rule = "must be a number of zero or more"
+            elif key == "trace" and not (value is None or isinstance(value, str)):
+                rule = "must name a file"
+            if rule:
+                problems.append(Problem(f"workload.{key}", shown(value), rule, remedy))
         if problems:
             raise Refused(problems)
-        workload = cls(**document)
-        workload.schedule  # noqa: B018  refuse now what cannot be laid out
+        plain = {key: value for key, value in document.items() if key not in SHAPES}
+        shapes: dict[str, Any] = dict(read_shapes(document))
+        workload = cls(**plain, **shapes)
+        if problems := workload._contradictions():
+            raise Refused(problems)
+        # Refuse now what cannot be laid out.
+        schedule = workload.schedule
+        if schedule is not None and schedule.expected > MOST_REQUESTS:
+            rule = f"asks for more than {MOST_REQUESTS} requests"
+            raise Refused(
+                Problem("workload.arrivals", round(schedule.expected), rule, "Lower rate or seconds")
+            )
         return workload
+
+    def _contradictions(self) -> list[Problem]:
+        found = []
+        if self.images and not self.chat:
+            found.append(
+                Problem("workload.images", "", "can be shown in a chat only", "Leave images out, or use chat")
+            )
+        if self.trace is not None:
+            for name in ("prefix", "conversation"):
+                if getattr(self, name) is not None:
+                    rule, remedy = (
+                        "does not go with a trace, which says what is shared",
+                        "Leave one of them out",
+                    )
+                    found.append(Problem(f"workload.{name}", "", rule, remedy))
+        return found
 
     @property
     def schedule(self) -> Arrivals | None:
         """The arrivals of an open loop. Raises `Refused`."""
-        return None if self.arrivals is None else Arrivals.from_dict(self.arrivals, self.duration_seconds)
+        if self.arrivals is None:
+            return None
+        return Arrivals.from_dict(self.arrivals, self.duration_seconds, self.read_trace)
 
     @property
     def seconds(self) -> float:
         """How long requests are sent."""
         schedule = self.schedule
         return self.duration_seconds if schedule is None else schedule.seconds
+
+    @property
+    def turns(self) -> int:
+        """Questions of a conversation."""
+        return self.conversation.turns if self.conversation else 1
+
+    def most_requests(self, seed: object) -> int | None:
+        """How many an arm can get at most; None: a closed loop without a cap, where the server decides."""
+        schedule = self.schedule
+        most = None if schedule is None else len(schedule.schedule(seed)) * self.turns
+        given = [number for number in (most, self.requests) if number is not None]
+        return min(given, default=None)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest question, with its prefix."""
+        trace = self.read_trace()
+        own = self.prompt_lengths.max if self.prompt_lengths else self.prompt_tokens
+        # What a trace does not say of a request comes from the workload.
+        said = trace.longest_prompt if trace else 0
+        own = 0 if trace and all(row.prompt_tokens is not None for row in trace.rows) else own
+        return max(own, said) + (self.prefix.tokens if self.prefix else 0)
+
+    def read_trace(self) -> Trace | None:
+        """Raises `Refused`."""
+        return None if self.trace is None else read_trace(self.trace)
 
     @property
     def path(self) -> str:
@@ -88,11 +155,13 @@ class Workload:
     def drain(self) -> float:
         return self.timeout_seconds if self.drain_seconds is None else self.drain_seconds
 
-    def payload(self, model: str, prompt: str) -> dict[str, Any]:
+    def payload(
+        self, model: str, prompt: str | Sequence[Mapping[str, Any]], output_tokens: int | None = None
+    ) -> dict[str, Any]:
         return payload(
             model,
             prompt,
-            output_tokens=self.output_tokens,
+            output_tokens=self.output_tokens if output_tokens is None else output_tokens,
             stream=self.stream,
             chat=self.chat,
             continuous_usage=self.continuous_usage,
@@ -101,12 +170,12 @@ class Workload:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def payload(
     model: str,
-    prompt: str,
+    prompt: str | Sequence[Mapping[str, Any]],
     *,
     output_tokens: int,
     stream: bool = True,
@@ -114,19 +183,20 @@ def payload(
     continuous_usage: bool = True,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Body of a request to an OpenAI-compatible server, greedy, with token counts asked for."""
+    """Body of a request to an OpenAI-compatible server, greedy, with token counts asked for.
+
+    prompt: a text, or the messages so far.
+    """
     body: dict[str, Any] = {"model": model, "max_tokens": output_tokens, "temperature": 0.0}
-    body |= {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if chat:
+        body["messages"] = messages
+    else:
+        body["prompt"] = "\n".join(str(message["content"]) for message in messages)
     if stream:
         wanted = {"include_usage": True} | ({"continuous_usage_stats": True} if continuous_usage else {})
         body |= {"stream": True, "stream_options": wanted}
     return body | dict(extra or {})
-
-
-def prompt(tokens: int, seed: object) -> str:
-    """About `tokens` tokens of words. Different seeds share no prefix, so no prefix cache answers."""
-    chosen = random.Random(str(seed))
-    return " ".join(chosen.choices(WORDS, k=max(1, tokens)))
 
 
 def order(arms: list[str], seed: object) -> list[str]:

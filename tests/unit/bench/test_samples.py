@@ -15,7 +15,8 @@ from trainyard.bench.metrics import parse_metrics
 from trainyard.bench.samples import FAILURES, Sample, pack, parse, unpack
 from trainyard.bench.summary import quantile, summarize
 from trainyard.bench.warmup import settled
-from trainyard.bench.workload import Workload, order, payload, prompt
+from trainyard.bench.words import prompt
+from trainyard.bench.workload import Workload, order, payload
 from trainyard.errors import Refused
 
 
