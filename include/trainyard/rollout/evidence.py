@@ -65,6 +65,17 @@ def errors(canary: Floats, baseline: Floats | None, rate: float) -> Floats:
     return least
 
 
+def failures(failed: Floats, ended: Floats, rate: float) -> Floats:
+    """Against "fails no oftener than `rate`", told in spans: how many failed of those that ended in each."""
+    rate = min(max(rate, 1e-6), 1 - 1e-6)
+    worth = []
+    for part in ERROR_BETS:
+        bet = part / rate
+        won, lost = np.log1p(bet * (1 - rate)), np.log1p(-bet * rate)
+        worth.append(np.cumsum(failed * won + (ended - failed) * lost, axis=-1))
+    return mean_worth(worth, [1 / len(worth)] * len(worth))
+
+
 def mean_worth(worth: Sequence[Floats], weights: Sequence[float]) -> Floats:
     """log of the weighted mean of exp(worth)."""
     stacked = np.stack([each + math.log(weight) for each, weight in zip(worth, weights, strict=True)])

@@ -10,21 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
+from trainyard.bench import series
 from trainyard.bench.metrics import Point
 from trainyard.rollout.chance import Floats
 
-# The first of them that a server has.
-SERIES = {
-    "ttft": ("vllm:time_to_first_token_seconds",),
-    "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
-    "e2e": ("vllm:e2e_request_latency_seconds",),
-}
-FINISHED = "vllm:request_success_total"  # by finished_reason; despite its name it counts `error` as well
-STARTED = "process_start_time_seconds"
+ANSWERED_5XX = "answered 5xx"
+NOT_THE_SERVERS_FAULT = ("validation", "template")  # of TGI's failures: the client asked for what cannot be
 
 
 class NoHistogram(ValueError):
@@ -49,7 +43,8 @@ class Histogram:
 class Scrape:
     """One server at one moment. at: seconds on any clock that only grows. started: of its process, if known.
 
-    finished: requests by reason (`stop`, `length`, `abort`, `error`), as far as the server tells them.
+    finished: requests by reason (`stop`, `length`, `abort`, `error` …), as far as the server tells them, and
+    the answers of status 5xx.
     """
 
     at: float
@@ -71,20 +66,39 @@ def read_scrape(points: Iterable[Point], at: float) -> Scrape:
     """Sums over all other labels (engines, served names). Series that are missing or broken are left out."""
     points = list(points)
     found = {}
-    for metric, names in SERIES.items():
+    for metric, names in series.HISTOGRAMS.items():
         for name in names:
             try:
                 found[metric] = _histogram(points, name)
                 break
             except NoHistogram:
                 continue
-    finished: dict[str, float] = {}
+    started = [point.value for point in points if point.name == series.STARTED and math.isfinite(point.value)]
+    return Scrape(at, found, _finished(points), max(started) if started else None)
+
+
+def _finished(points: Sequence[Point]) -> dict[str, float]:
+    """A series with labels begins with its first value: where its kind is counted at all, it is 0 before."""
+    found: dict[str, float] = {}
     for point in points:
-        if point.name == FINISHED and point.value >= 0:
-            reason = dict(point.labels).get("finished_reason", "")
-            finished[reason] = finished.get(reason, 0.0) + point.value
-    started = [point.value for point in points if point.name == STARTED and math.isfinite(point.value)]
-    return Scrape(at, found, finished, max(started) if started else None)
+        if not point.value >= 0:
+            continue
+        labels = dict(point.labels)
+        if point.name == series.FINISHED:
+            _add(found, labels.get("finished_reason", ""), point.value)
+        elif point.name == series.ANSWERED and labels.get("handler") in series.GENERATING:
+            _add(found, ANSWERED_5XX, point.value if labels.get("status", "").startswith("5") else 0.0)
+        elif point.name == series.TGI_ASKED:
+            _add(found, "error", 0.0)
+        elif point.name == series.TGI_SUCCEEDED:
+            _add(found, "stop", point.value)
+        elif point.name == series.TGI_FAILED and labels.get("err") not in NOT_THE_SERVERS_FAULT:
+            _add(found, "error", point.value)
+    return found
+
+
+def _add(found: dict[str, float], reason: str, count: float) -> None:
+    found[reason] = found.get(reason, 0.0) + count
 
 
 def _histogram(points: Sequence[Point], name: str) -> Histogram:
@@ -137,10 +151,9 @@ def together(spans: Sequence[Span]) -> Span:
     metrics = set.intersection(*(set(span.histograms) for span in spans)) if spans else set()
     histograms = {}
     for metric in sorted(metrics):
-        parts = [span.histograms[metric] for span in spans]
-        if len({part.edges for part in parts}) == 1:
-            counts = np.sum([part.counts for part in parts], axis=0)
-            histograms[metric] = Histogram(parts[0].edges, counts, math.fsum(part.total for part in parts))
+        whole = added([span.histograms[metric] for span in spans])
+        if whole is not None:
+            histograms[metric] = whole
     reasons = {reason for span in spans for reason in span.finished}
     finished = {
         reason: math.fsum(span.finished.get(reason, 0.0) for span in spans) for reason in sorted(reasons)
@@ -148,15 +161,28 @@ def together(spans: Sequence[Span]) -> Span:
     return Span(histograms, finished, sum(span.restarts for span in spans))
 
 
-def spans_of(servers: Mapping[str, Sequence[Scrape]]) -> list[Span]:
-    """An arm's spans from the scrapes of its servers. Moments (`at`) at which one of them did not answer are
-    left out; counters lose nothing by that."""
-    by_moment = [{scrape.at: scrape for scrape in own} for own in servers.values()]
-    moments = sorted(set.intersection(*(set(own) for own in by_moment))) if by_moment else []
-    return [
-        together([between(own[before], own[after]) for own in by_moment])
-        for before, after in pairwise(moments)
-    ]
+def added(parts: Sequence[Histogram]) -> Histogram | None:
+    """None for histograms of other buckets: nobody knows what is in between."""
+    if len({part.edges for part in parts}) != 1:
+        return None
+    counts = np.sum([part.counts for part in parts], axis=0)
+    return Histogram(parts[0].edges, counts, math.fsum(part.total for part in parts))
+
+
+def failed_and_ended(span: Span) -> tuple[int, int] | None:
+    """How many requests failed at least, and those plus all that succeeded; None where nobody counts.
+
+    vLLM knows the reason `error` since 0.13, and counts answers of 5xx always. A failed request may be in
+    both, or in one of them: a stream that fails has status 200. Requests that clients gave up count neither
+    way: nobody knows why they did.
+    """
+    if "error" not in span.finished and ANSWERED_5XX not in span.finished:
+        return None
+    failed = round(max(span.finished.get("error", 0.0), span.finished.get(ANSWERED_5XX, 0.0)))
+    good = sum(
+        count for reason, count in span.finished.items() if reason not in ("abort", "error", ANSWERED_5XX)
+    )
+    return failed, failed + round(good)
 
 
 def quantile_bounds(histogram: Histogram, q: float) -> tuple[float, float]:

@@ -7,7 +7,9 @@ How it decides:
 - What spoils the measurement itself (the generator was too slow, the baseline is down, the split is wrong, a
   device is ill) is an infrastructure fault and outranks whatever was measured: it is never the model's fault.
 - Latencies are judged in `latency`; errors here, by exact tests against the allowed and the baseline's rate.
-- `watch` may fail a canary at any size and any time. Only the rest can pass it.
+- `watch` may fail a canary at any size and any time. Only the rest can pass it: a load test that was stopped
+  early has not reached the size that was declared, and never passes.
+- The servers' own figures (`live`) stand beside the samples, or alone where no load was made.
 """
 
 from __future__ import annotations
@@ -43,17 +45,21 @@ def judge(
 ) -> Verdict:
     """Judge one phase of a release.
 
-    summary, samples: as the load test wrote them; None if there are none.
+    summary, samples: as the load test wrote them; None if there are none. A summary with `synthetic` false is
+    of a phase without a load of ours: real traffic was observed, and `live` is all there is. One with
+    `stopped` was ended early by an alarm.
     baseline_expected: a stable release serves, so its absence from the data is a gap in the data.
     expected_share: of the gateway's requests that the canary should get, 0 to 1; None: no split to check.
     device: `{"state": "healthy" | "unhealthy" | "unknown", "text": why}` of the canary's Neuron devices.
-    live: what the servers' own metrics say, beside the load test or, where it left nothing, instead of it.
+    live: what the servers' own metrics say; None: they were not recorded.
     """
     checks = [*_check_device(device, device_expected)]
-    if live is not None:
-        checks += check_live(live, objectives, baseline_expected=baseline_expected, seed=seed)
-        if summary is None and samples is None:
-            return conclude(tuple(checks))
+    observed_only = summary is not None and summary.get("synthetic") is False
+    if live is not None or observed_only:
+        checks += check_live(live or Live(()), objectives, baseline_expected=baseline_expected, seed=seed)
+    if observed_only or (live is not None and summary is None and samples is None):
+        checks += _check_split((summary or {}).get("split"), expected_share, objectives)
+        return conclude((*checks, *_check_stop((summary or {}).get("stopped"), checks)))
     if not summary or samples is None:
         checks.append(_gap("the load test left no results"))
         return conclude(tuple(checks))
@@ -70,15 +76,32 @@ def judge(
     if baseline is None and baseline_expected:
         checks.append(_gap("nothing was measured on the baseline, though a stable release serves"))
     checks += _check_samples(canary, baseline, objectives)
-    checks += _check_errors(canary, baseline, objectives)
-    enough = canary.succeeded >= objectives.min_samples
-    if enough:
+    stopped = summary.get("stopped")
+    watched = watch.check(watch.observe(samples, objectives), stopped)
+    checks += _check_stop(stopped, watched)
+    # Their size has to be declared before: one that an alarm chose would bend them.
+    declared = not stopped or any(check.outcome == "fail" for check in watched)
+    if declared:
+        checks += _check_errors(canary, baseline, objectives)
+    if declared and canary.succeeded >= objectives.min_samples:
         random = np.random.default_rng(seed)
         checks += check_slos(canary, objectives, random)
         if baseline and baseline.succeeded >= objectives.min_samples:
             checks += compare(canary, baseline, objectives, random)
-    checks += watch.check(watch.observe(samples, objectives))
-    return conclude(tuple(checks))
+    return conclude((*checks, *watched))
+
+
+def _check_stop(stopped: Mapping[str, Any] | None, found: Sequence[Check]) -> list[Check]:
+    """A phase that was stopped has to fail by what it left; else it is too short to say anything."""
+    if not stopped or any(check.outcome == "fail" for check in found):
+        return []
+    why = ", ".join(stopped.get("reasons") or ["no reason given"])
+    return [
+        _gap(
+            f"stopped after {stopped.get('at', 0):.0f} s by an alarm ({why}) that its data do not raise now: "
+            "too short to judge"
+        )
+    ]
 
 
 def _gap(text: str) -> Check:

@@ -1,4 +1,6 @@
-"""Judging by the servers' own histograms: real traffic, no synthetic load. Spans in, checks out.
+"""Judging by the servers' own histograms. Spans in, checks out.
+
+Alone (real traffic, no synthetic load), everything has to be shown:
 
 - An SLO passes where the bucket of p95 lies within the limit, and fails where that bucket's lower edge is
   beyond it for the whole interval. A limit inside the bucket decides nothing: set it to an edge.
@@ -6,12 +8,16 @@
   end of a bootstrap over spans), and may raise the alarm at any time (`evidence.body` over spans).
 - A tail fails where more of the canary's requests are beyond an edge than of the baseline's could be beyond
   that edge divided by the margin, whatever the buckets hide.
-- Gaps, restarts and series that are missing are inconclusive.
+- Gaps, restarts and series that are missing on one arm are inconclusive. What neither arm's servers tell is
+  not judged, and named; without any latency nothing passes.
+
+Beside a load test, whose samples prove more than buckets can, only what speaks against the canary counts. Its
+arms are not compared: our own requests are a different share of what each of them serves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,90 +25,197 @@ import numpy as np
 
 from trainyard.bench.metrics import parse_metrics
 from trainyard.rollout import evidence
-from trainyard.rollout.chance import Floats, binomial_at_least, block_counts, block_length, fisher_more, holm
+from trainyard.rollout.chance import binomial_at_least, fisher_more
 from trainyard.rollout.histograms import (
-    Histogram,
     Scrape,
     Span,
+    between,
     beyond,
+    failed_and_ended,
     quantile_bounds,
     read_scrape,
-    spans_of,
     together,
+)
+from trainyard.rollout.live_arms import (
+    FEWEST_SPANS,
+    alarm,
+    compared,
+    drawn_spans,
+    gap,
+    grouped,
+    needed,
+    share,
 )
 from trainyard.rollout.verdict import COMPARED, Check, Objectives, Outcome, say_time
 
-DRAWS = 1000
-FEWEST_SPANS = 10  # of which both arms say something; below, a bootstrap over spans means nothing
-FEWEST_IN_SPAN = 3  # observations; a mean of fewer is mostly chance
-TAIL = (0.005, 0.2)  # an edge beyond which less or more of either arm is tells nothing of a tail
+Row = Mapping[str, Any]
+Server = tuple[str, str]  # arm, address
 
 
 @dataclass(frozen=True)
 class Live:
-    """Spans of both arms, those of the same time at the same place. baseline: empty where there is none."""
+    """Spans of both arms, those of the same time at the same place. baseline: empty where there is none.
+
+    synthetic: the servers answered our own load test as well.
+    """
 
     canary: Sequence[Span]
     baseline: Sequence[Span] = ()
+    synthetic: bool = False
 
 
-def live_of(rows: Iterable[Mapping[str, Any]]) -> Live:
-    """Scrapes as they were recorded: `{"at": seconds, "arm", "server", "text": of /metrics}`.
+class Spans:
+    """Rows of scrapes, moment by moment, as spans of both arms.
 
-    What cannot be read is left out: a moment without every server of both arms is no moment.
+    A moment without every server of both arms is no moment: the next one ends the span, and nothing is lost.
     """
-    servers: dict[str, dict[str, list[Scrape]]] = {}
+
+    def __init__(self, servers: Collection[Server]) -> None:
+        self._servers = sorted(servers)
+        self._last: dict[Server, Scrape] | None = None
+        self._spans: dict[str, list[Span]] = {arm: [] for arm, _ in self._servers}
+        self._synthetic = False
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """All rows of one moment. What cannot be read is left out."""
+        found: dict[Server, Scrape] = {}
+        for row in rows:
+            self._synthetic = self._synthetic or bool(row.get("synthetic"))
+            try:
+                scrape = read_scrape(parse_metrics(row["text"]), float(row["at"]))
+            except (KeyError, ValueError):
+                continue
+            found[row["arm"], row["server"]] = scrape
+        if len(found) < len(self._servers):
+            return
+        before, self._last = self._last, found
+        if before is not None:
+            for arm, spans in self._spans.items():
+                own = [server for server in self._servers if server[0] == arm]
+                spans.append(together([between(before[server], found[server]) for server in own]))
+
+    @property
+    def live(self) -> Live:
+        return Live(self._spans.get("canary", []), self._spans.get("baseline", []), self._synthetic)
+
+
+def live_of(rows: Iterable[Row]) -> Live:
+    """Scrapes as they were recorded: `{"at": seconds, "arm", "server", "text": of /metrics}`; a row without
+    `text` says that nothing could be read."""
+    moments: dict[float, list[Row]] = {}
     for row in rows:
-        try:
-            scrape = read_scrape(parse_metrics(row["text"]), float(row["at"]))
-        except ValueError:
-            continue
-        servers.setdefault(row["arm"], {}).setdefault(row["server"], []).append(scrape)
-    everyone = [own for arm in servers.values() for own in arm.values()]
-    shared = set.intersection(*({scrape.at for scrape in own} for own in everyone)) if everyone else set()
-    spans = {
-        arm: spans_of({name: [each for each in own if each.at in shared] for name, own in found.items()})
-        for arm, found in servers.items()
-    }
-    return Live(spans.get("canary", []), spans.get("baseline", []))
+        moments.setdefault(float(row["at"]), []).append(row)
+    spans = Spans({(row["arm"], row["server"]) for moment in moments.values() for row in moment})
+    for _, moment in sorted(moments.items()):
+        spans.add(moment)
+    return spans.live
+
+
+def joined(parts: Sequence[Live]) -> Live:
+    """A phase from its parts. One without an arm that another part has is left out: its spans have no
+    counterpart."""
+    two_arms = any(part.baseline for part in parts)
+    whole = [part for part in parts if len(part.canary) == len(part.baseline) or not two_arms]
+    return Live(
+        [span for part in whole for span in part.canary],
+        [span for part in whole for span in part.baseline],
+        any(part.synthetic for part in parts),
+    )
 
 
 def check_live(live: Live, objectives: Objectives, *, baseline_expected: bool, seed: int = 0) -> list[Check]:
     """What the judge says of the servers' own figures."""
     random = np.random.default_rng(seed)
+    if live.synthetic:
+        return _check_beside(live, objectives, random)
     if not live.canary:
-        return [_gap("servers", "the canary's servers were not scraped")]
+        return [gap("servers", "the canary's servers were not scraped")]
     ours, theirs = together(live.canary), together(live.baseline) if live.baseline else None
-    checks = [_gap("servers", f"{ours.restarts} server(s) of the canary started anew")] * bool(ours.restarts)
+    checks = _restarts(ours)
     if theirs is None and baseline_expected:
-        checks.append(_gap("servers", "the baseline's servers were not scraped, though a release serves"))
-    checks += _errors(ours, theirs, objectives) + _slos(live, ours, objectives, random)
+        checks.append(gap("servers", "the baseline's servers were not scraped, though a release serves"))
+    told = told_by(live) if theirs is not None else frozenset(COMPARED)
+    checks += _errors(ours, theirs, objectives) + _slos(live, ours, objectives, told, random)
     if theirs is not None:
         for metric in COMPARED:
-            if metric in objectives.max_ratio:
-                checks += _compared(live, ours, theirs, metric, objectives, random)
+            if metric in objectives.max_ratio and metric in told:
+                checks += compared(live.canary, live.baseline, metric, objectives, random)
+    untold = [metric for metric in COMPARED if metric not in told]
+    if len(untold) == len(COMPARED):
+        checks.append(gap("servers", "the servers tell no latency at all"))
+    elif untold:
+        checks.append(_note(f"servers: {', '.join(untold)} is not judged, neither arm's servers tell it"))
     return checks
 
 
-def _gap(metric: str, text: str, statistic: str = "count") -> Check:
-    return Check(metric=metric, statistic=statistic, kind="samples", outcome="inconclusive", text=text)
+def told_by(live: Live) -> frozenset[str]:
+    """The metrics that any server of either arm ever told: the others are none of this engine's."""
+    return frozenset(metric for span in (*live.canary, *live.baseline) for metric in span.histograms)
+
+
+def alarms(live: Live, objectives: Objectives) -> list[str]:
+    """What is wrong for sure by now; may be asked after every span. See `watch` for why that is allowed.
+
+    All bets together share one alpha: means a metric, and failures.
+    """
+    if live.synthetic or not live.canary or not live.baseline:
+        return []
+    found = []
+    for metric in COMPARED:
+        if metric in objectives.max_ratio:
+            parts = grouped(live.canary, live.baseline, metric)
+            if len(parts) >= FEWEST_SPANS and alarm(parts, metric, objectives):
+                found.append(f"{metric} (mean)")
+    counts = [failed_and_ended(span) for span in live.canary]
+    if counts and all(count is not None for count in counts):
+        rows = [count for count in counts if count is not None]
+        worth = evidence.failures(
+            np.array([failed for failed, _ in rows], dtype=np.float64),
+            np.array([ended for _, ended in rows], dtype=np.float64),
+            objectives.max_error_rate,
+        )
+        errors = _errors(together(live.canary), together(live.baseline), objectives)
+        if worth.max() >= needed(objectives) and errors[0].outcome == "fail":
+            found.append("errors")
+    return found
+
+
+def _check_beside(live: Live, objectives: Objectives, random: np.random.Generator) -> list[Check]:
+    if not live.canary:
+        return [_note("servers: their own figures could not be read; the samples are judged alone")]
+    ours, theirs = together(live.canary), together(live.baseline) if live.baseline else None
+    told = told_by(live)
+    found = [*_errors(ours, theirs, objectives), *_slos(live, ours, objectives, told, random)]
+    against = [check for check in found if check.outcome in ("fail", "infrastructure_fault")]
+    return [*_restarts(ours), *against] or [
+        _note(f"servers: nothing against the canary in {len(live.canary)} spans of their own figures")
+    ]
+
+
+def _restarts(ours: Span) -> list[Check]:
+    return [gap("servers", f"{ours.restarts} server(s) of the canary started anew")] * bool(ours.restarts)
+
+
+def _note(text: str) -> Check:
+    return Check(metric="servers", statistic="count", kind="samples", outcome="pass", text=text)
 
 
 def _errors(ours: Span, theirs: Span | None, objectives: Objectives) -> list[Check]:
-    """A request that its client gave up counts for nothing: nobody knows why."""
-    if "error" not in ours.finished:
-        return [_gap("errors", "the canary's servers do not count failed requests", "rate")]
-    failed, ended = _ended(ours)
+    counted = failed_and_ended(ours)
+    if counted is None:
+        return [gap("errors", "the canary's servers do not count failed requests", "rate")]
+    failed, ended = counted
     if ended < objectives.min_samples:
-        return [_gap("errors", f"{ended} requests of the canary ended; {objectives.min_samples} are needed")]
+        return [gap("errors", f"{ended} requests of the canary ended; {objectives.min_samples} are needed")]
     allowed, rate = objectives.max_error_rate, failed / ended
     over = binomial_at_least(failed, ended, allowed) < objectives.alpha
     text = f"servers: {failed} of {ended} requests failed ({rate:.1%}; allowed {allowed:.1%})"
     outcome: Outcome = "pass"
     if rate > allowed:
         outcome = "fail" if over else "inconclusive"
-        alike = theirs is not None and fisher_more(failed, ended, *_ended(theirs)) >= objectives.alpha
-        if over and theirs is not None and _ended(theirs)[1] and alike:
+        base = failed_and_ended(theirs) if theirs is not None else None
+        alike = base is not None and fisher_more(failed, ended, *base) >= objectives.alpha
+        if over and base is not None and base[1] and alike:
             outcome, text = "infrastructure_fault", f"{text}: the baseline fails alike"
     return [
         Check(metric="errors", statistic="rate", kind="errors", outcome=outcome, text=text, arm_value=rate,
@@ -110,14 +223,9 @@ def _errors(ours: Span, theirs: Span | None, objectives: Objectives) -> list[Che
     ]  # fmt: skip
 
 
-def _ended(span: Span) -> tuple[int, int]:
-    """Failed, and all that ended by themselves."""
-    failed = round(span.finished.get("error", 0.0))
-    ended = sum(count for reason, count in span.finished.items() if reason not in ("abort", "error"))
-    return failed, failed + round(ended)
-
-
-def _slos(live: Live, ours: Span, objectives: Objectives, random: np.random.Generator) -> list[Check]:
+def _slos(
+    live: Live, ours: Span, objectives: Objectives, told: frozenset[str], random: np.random.Generator
+) -> list[Check]:
     limits = {
         "ttft": objectives.ttft_p95_seconds,
         "itl": objectives.itl_p95_seconds,
@@ -125,20 +233,20 @@ def _slos(live: Live, ours: Span, objectives: Objectives, random: np.random.Gene
     }
     checks = []
     for metric, limit in limits.items():
-        if limit is None:
+        if limit is None or metric not in told:
             continue
         histogram = ours.histograms.get(metric)
         if histogram is None or histogram.count < objectives.min_samples:
             seen = "no" if histogram is None else f"{histogram.count:.0f}"
-            checks.append(_gap(metric, f"servers: {seen} figures of {metric} of the canary", "p95"))
+            checks.append(gap(metric, f"servers: {seen} figures of {metric} of the canary", "p95"))
             continue
         low, high = quantile_bounds(histogram, 0.95)
         least = beyond(histogram, limit)[0]
         parts = [span.histograms[metric] for span in live.canary]
-        drawn = _drawn(parts, random)
+        drawn = drawn_spans(parts, random)
         longer = drawn @ np.array([beyond(part, limit)[0] for part in parts])
         counted = drawn @ np.array([part.count for part in parts])
-        shown = len(parts) >= FEWEST_SPANS and _share(longer <= 0.05 * counted) <= objectives.alpha
+        shown = len(parts) >= FEWEST_SPANS and share(longer <= 0.05 * counted) <= objectives.alpha
         outcome: Outcome = "pass" if high <= limit else "inconclusive"
         text = f"servers: {metric} p95 between {say_time(low)} and {_edge(high)} (allowed {say_time(limit)})"
         if shown and least > 0.05 * histogram.count:
@@ -148,114 +256,6 @@ def _slos(live: Live, ours: Span, objectives: Objectives, random: np.random.Gene
                   limit=limit, low=low, high=high if np.isfinite(high) else None)
         )  # fmt: skip
     return checks
-
-
-def _compared(
-    live: Live, ours: Span, theirs: Span, metric: str, objectives: Objectives, random: np.random.Generator
-) -> list[Check]:
-    mine, base = ours.histograms.get(metric), theirs.histograms.get(metric)
-    if mine is None or base is None:
-        who = "canary" if mine is None else "baseline"
-        return [_gap(metric, f"servers: {metric} is missing on the {who}", "mean")]
-    if min(mine.count, base.count) < objectives.min_samples:
-        text = f"servers: {mine.count:.0f} and {base.count:.0f} figures of {metric}"
-        return [_gap(metric, f"{text}; {objectives.min_samples} are needed of each", "mean")]
-    parts = [
-        (span.histograms[metric], other.histograms[metric])
-        for span, other in zip(live.canary, live.baseline, strict=False)
-        if min(span.histograms[metric].count, other.histograms[metric].count) >= FEWEST_IN_SPAN
-    ]
-    if len(parts) < FEWEST_SPANS:
-        text = f"servers: {len(parts)} spans with {metric} of both arms; {FEWEST_SPANS} are needed"
-        return [_gap(metric, text, "mean")]
-    drawn = _drawn([part for part, _ in parts], random, [other for _, other in parts])
-    return [
-        _means(parts, drawn, metric, objectives),
-        _tails(parts, drawn, metric, objectives),
-    ]
-
-
-def _means(
-    parts: Sequence[tuple[Histogram, Histogram]], drawn: Floats, metric: str, objectives: Objectives
-) -> Check:
-    margin, floor = objectives.max_ratio[metric], objectives.floor_seconds.get(metric, 0.0)
-    totals = np.array([[each.total for each in pair] for pair in parts])
-    counts = np.array([[each.count for each in pair] for pair in parts])
-    ours, theirs = totals.sum(axis=0) / counts.sum(axis=0)
-    resampled = (drawn @ totals) / (drawn @ counts)
-    allowed = np.maximum(resampled[:, 1] * margin, resampled[:, 1] + floor)
-    means = np.maximum(totals / counts, 1e-9)
-    limits = np.maximum(means[:, 1] * margin, means[:, 1] + floor)
-    alarm = evidence.body(np.log(means[:, 0]) - np.log(limits)).max() >= np.log(
-        len(objectives.max_ratio) / (1 - objectives.confidence)
-    )
-    shown_over = _share(resampled[:, 0] <= allowed) <= objectives.alpha / len(objectives.max_ratio)
-    shown_within = _share(resampled[:, 0] > allowed) <= objectives.beta
-    outcome: Outcome = "fail" if alarm or shown_over else "pass" if shown_within else "inconclusive"
-    ratio = ours / theirs if theirs > 0 else np.inf
-    low, high = np.quantile(
-        resampled[:, 0] / np.maximum(resampled[:, 1], 1e-9), [objectives.alpha, 1 - objectives.alpha]
-    )
-    text = (
-        f"servers: {metric} mean {say_time(ours)} is {ratio:.2f} x the baseline's {say_time(theirs)}; "
-        f"allowed {margin:g} x"
-    )
-    return Check(
-        metric=metric, statistic="mean", kind="baseline", outcome=outcome, text=text, arm_value=float(ours),
-        baseline_value=float(theirs), limit=margin, low=float(low), high=float(high),
-    )  # fmt: skip
-
-
-def _tails(
-    parts: Sequence[tuple[Histogram, Histogram]], drawn: Floats, metric: str, objectives: Objectives
-) -> Check:
-    """Fails only. Every edge is a test of its own (Holm); the baseline gets the benefit of its buckets."""
-    margin, floor = objectives.max_ratio[metric], objectives.floor_seconds.get(metric, 0.0)
-    counts = np.array([[each.count for each in pair] for pair in parts])
-    p_values, edges = [], []
-    for edge in parts[0][0].edges[:-1]:
-        reached = min(edge / margin, edge - floor)  # what the baseline takes where the canary may take `edge`
-        if reached <= 0:
-            continue
-        longer = np.array([[beyond(mine, edge)[0], beyond(base, reached)[1]] for mine, base in parts])
-        if not TAIL[0] <= (longer.sum(axis=0) / counts.sum(axis=0)).max() <= TAIL[1]:
-            continue
-        shares = (drawn @ longer) / (drawn @ counts)
-        p_values.append(_share(shares[:, 0] <= shares[:, 1]))
-        edges.append(edge)
-    over = [
-        edge
-        for edge, shown in zip(
-            edges, holm(p_values, objectives.alpha / len(objectives.max_ratio)), strict=True
-        )
-        if shown
-    ]
-    text = f"servers: {metric}: no slower tail beyond {margin:g} x the baseline's"
-    if over:
-        text = (
-            f"servers: more of the canary's {metric} is beyond {', '.join(map(say_time, over))} than "
-            f"{margin:g} x the baseline's"
-        )
-    return Check(
-        metric=metric, statistic="tail", kind="baseline", outcome="fail" if over else "pass", text=text,
-        limit=margin,
-    )  # fmt: skip
-
-
-def _drawn(
-    parts: Sequence[Histogram], random: np.random.Generator, others: Sequence[Histogram] = ()
-) -> Floats:
-    """How often each span is drawn, shape (draws, spans); blocks as long as the means' memory."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        series = np.log([part.total / part.count if part.count else np.nan for part in parts])
-        if others:
-            series = series - np.log([part.total / part.count if part.count else np.nan for part in others])
-    counts = block_counts(len(parts), DRAWS, random, block_length(series))
-    return counts.astype(np.float64)
-
-
-def _share(hits: Floats | np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-    return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
 
 
 def _edge(seconds: float) -> str:

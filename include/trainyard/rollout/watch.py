@@ -6,8 +6,10 @@ stops a canary: promotion waits for the size that was declared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,17 +52,82 @@ class Paired:
 
 def observe(samples: Sequence[Sample], objectives: Objectives) -> Watch | None:
     """None: nothing can be told yet. Answers that are still on their way need not be there."""
-    paired = _pair_up(samples, objectives)
-    if paired is None:
-        return None
-    worth, parts = accumulate(paired, objectives.max_error_rate)
-    needed = 1 / (1 - objectives.confidence)
-    alarm = int(first_alarm(worth, needed)) or None
-    at = alarm - 1 if alarm else len(worth) - 1
-    by_worth = sorted(parts, key=lambda name: -parts[name][at])
-    convinced = tuple(name for name in by_worth if parts[name][at] >= np.log(needed)) or tuple(by_worth[:1])
-    greatest = float(np.exp(min(worth[at] if alarm else worth.max(), 700.0)))
-    return Watch(len(worth), alarm, greatest, needed, convinced if alarm else ())
+    watcher = Watcher(objectives, paired=any(sample.arm == "baseline" for sample in samples))
+    watcher.add(samples)
+    return watcher.look()
+
+
+class Watcher:
+    """`observe` for samples that come bit by bit: each is read once.
+
+    paired: there is a baseline; without one only errors can be watched.
+    """
+
+    def __init__(self, objectives: Objectives, *, paired: bool) -> None:
+        self._objectives, self._paired = objectives, paired
+        self._metrics = [metric for metric in COMPARED if paired and metric in objectives.max_ratio]
+        self._missing: set[str] = set()
+        self._halves: dict[tuple[int, int], dict[str, Sample]] = {}
+        self._arms = ("canary", "baseline") if paired else ("canary",)
+        # Run, end, failed (an arm each), seconds (a metric and arm each): one row a pair.
+        self._width = 2 + len(self._arms) + 2 * len(self._metrics)
+        self._rows = array("d")
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        for sample in samples:
+            if sample.censored:
+                continue
+            if not self._paired:
+                self._append((sample,))
+            elif sample.pair is not None:
+                pair = self._halves.setdefault((sample.run, sample.pair), {})
+                pair[sample.arm] = sample
+                if len(pair) == len(self._arms):
+                    del self._halves[sample.run, sample.pair]
+                    self._append(tuple(pair[arm] for arm in self._arms))
+
+    def look(self) -> Watch | None:
+        paired = self._columns()
+        if paired is None:
+            return None
+        worth, parts = accumulate(paired, self._objectives.max_error_rate)
+        needed = 1 / (1 - self._objectives.confidence)
+        alarm = int(first_alarm(worth, needed)) or None
+        at = alarm - 1 if alarm else len(worth) - 1
+        by_worth = sorted(parts, key=lambda name: -parts[name][at])
+        convinced = tuple(name for name in by_worth if parts[name][at] >= np.log(needed))
+        greatest = float(np.exp(min(worth[at] if alarm else worth.max(), 700.0)))
+        return Watch(len(worth), alarm, greatest, needed, (convinced or tuple(by_worth[:1])) if alarm else ())
+
+    def _append(self, row: tuple[Sample, ...]) -> None:
+        ended = max(sample.started + (sample.e2e or 0.0) for sample in row)
+        self._rows.extend((float(row[0].run), ended, *(float(not sample.ok) for sample in row)))
+        for metric in self._metrics:
+            self._rows.extend(self._seconds(row, metric))
+
+    def _seconds(self, row: tuple[Sample, ...], metric: str) -> list[float]:
+        """Seconds of both arms, NaN where either failed. A metric that is missing once is no evidence."""
+        seconds = []
+        for sample in row:
+            found = seconds_of(sample, metric) if all(each.ok for each in row) else []
+            if found is None:
+                self._missing.add(metric)
+            seconds.append(max(sum(found) / len(found), 1e-9) if found else np.nan)
+        return seconds if np.isfinite(seconds).all() else [np.nan] * len(row)
+
+    def _columns(self) -> Paired | None:
+        if not self._rows:
+            return None
+        table = np.array(self._rows, dtype=np.float64).reshape(-1, self._width).T
+        table = table[:, np.lexsort((table[1], table[0]))]
+        failed, times = table[2 : 2 + len(self._arms)], {}
+        for number, metric in enumerate(self._metrics):
+            if metric not in self._missing:
+                ours, theirs = table[2 + len(self._arms) + 2 * number :][:2]
+                ratio = self._objectives.max_ratio[metric]
+                floor = self._objectives.floor_seconds.get(metric, 0.0)
+                times[metric] = (ours, np.maximum(theirs * ratio, theirs + floor))
+        return Paired(times, (failed[0], failed[1] if self._paired else None))
 
 
 def first_alarm(worth: Floats, needed: float) -> Ints:
@@ -83,8 +150,11 @@ def accumulate(paired: Paired, allowed_rate: float) -> tuple[Floats, dict[str, F
     return evidence.mean_worth(list(parts.values()), weights), parts
 
 
-def check(watch: Watch | None) -> list[Check]:
-    """What the judge says of it: an alarm is a failure. Silence proves nothing and hinders nothing."""
+def check(watch: Watch | None, stopped: Mapping[str, Any] | None = None) -> list[Check]:
+    """What the judge says of it: an alarm is a failure. Silence proves nothing and hinders nothing.
+
+    stopped: what the load test says of its own early end, if it came to one.
+    """
     if watch is None:
         return []
     if watch.alarm is None:
@@ -94,51 +164,11 @@ def check(watch: Watch | None) -> list[Check]:
             f"alarm after {watch.alarm} pairs: {', '.join(watch.blamed)} beyond what is allowed "
             f"(evidence {watch.worth:.3g}, {watch.needed:.0f} needed)"
         )
+        if stopped:
+            text += f"; the load test was stopped after {watch.pairs} pairs"
     return [
         Check(
             metric="watch", statistic="e-value", kind="watch", outcome="fail" if watch.alarm else "pass",
             text=text, arm_value=watch.worth, limit=watch.needed,
         )
     ]  # fmt: skip
-
-
-def _pair_up(samples: Sequence[Sample], objectives: Objectives) -> Paired | None:
-    arms = {sample.arm for sample in samples}
-    rows: list[tuple[Sample, ...]]
-    if "baseline" in arms:
-        found: dict[tuple[int, int], dict[str, Sample]] = {}
-        for sample in samples:
-            if sample.pair is not None and not sample.censored:
-                found.setdefault((sample.run, sample.pair), {})[sample.arm] = sample
-        rows = [(pair["canary"], pair["baseline"]) for pair in found.values() if len(pair) == 2]
-    else:
-        rows = [(sample,) for sample in samples if not sample.censored]
-    if not rows:
-        return None
-    rows.sort(key=lambda row: (row[0].run, max(sample.started + (sample.e2e or 0.0) for sample in row)))
-    failed = [np.array([float(not sample.ok) for sample in arm]) for arm in zip(*rows, strict=True)]
-    times = {}
-    if "baseline" in arms:
-        for metric in (name for name in COMPARED if name in objectives.max_ratio):
-            columns = _columns(rows, metric)
-            if columns is not None:
-                ours, theirs = columns
-                ratio, floor = objectives.max_ratio[metric], objectives.floor_seconds.get(metric, 0.0)
-                times[metric] = (ours, np.maximum(theirs * ratio, theirs + floor))
-    return Paired(times, (failed[0], failed[1] if len(failed) > 1 else None))
-
-
-def _columns(rows: Sequence[tuple[Sample, ...]], metric: str) -> tuple[Floats, Floats] | None:
-    """Seconds of both arms, NaN where either failed; None where a metric is missing: that is not evidence."""
-    columns = np.full((2, len(rows)), np.nan)
-    for number, row in enumerate(rows):
-        if not all(sample.ok for sample in row):
-            continue
-        for arm, sample in enumerate(row):
-            found = seconds_of(sample, metric)
-            if found is None:
-                return None
-            if found:
-                columns[arm, number] = max(sum(found) / len(found), 1e-9)
-    columns[:, ~np.isfinite(columns).all(axis=0)] = np.nan
-    return columns[0], columns[1]
