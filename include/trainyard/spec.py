@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trainyard.errors import Problem, Refused
+from trainyard.load_spec import Load
+from trainyard.parts import Part, Positive
 
 # The DAG has one task for each step that a spec can have, so the number is fixed here. A test holds the
 # catalogue to it.
@@ -34,7 +36,6 @@ _QUANTITY = re.compile(r"^([0-9]+)(Ki|Mi|Gi|Ti)$")
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 Quantity = Annotated[str, Field(pattern=_QUANTITY.pattern, description="Memory, such as 64Gi.")]
-Positive = Annotated[float, Field(gt=0)]
 
 
 def bytes_of(quantity: str) -> int:
@@ -43,11 +44,6 @@ def bytes_of(quantity: str) -> int:
     if match is None:
         raise ValueError(f"{quantity!r} is no quantity such as 64Gi")
     return int(match[1]) * _UNITS[match[2]]
-
-
-class Part(BaseModel):
-    # Infinity is no objective, and JSON cannot say it.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def plain_source(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,23 +157,6 @@ class Objectives(Part):
         1.25, ge=1.0, le=10, description="How much slower than the baseline is still good."
     )
     min_samples: int = Field(50, ge=5, le=1_000_000, description="Requests an arm; fewer are never judged.")
-
-
-class Load(Part):
-    concurrency: int = Field(8, ge=1, le=512)
-    duration_seconds: float = Field(60, gt=0, le=7200)
-    prompt_tokens: int = Field(256, ge=1, le=131_072)
-    output_tokens: int = Field(64, ge=1, le=32_768)
-    max_lag_seconds: Positive = Field(
-        0.1, description="How late (p99) the load generator may be before its run counts as invalid."
-    )
-    processes: int = Field(1, ge=1, le=16, description="Load generators in a pod; each keeps one core busy.")
-    workers: int = Field(
-        1,
-        ge=1,
-        le=16,
-        description="Pods that share the load; they begin together. In a closed loop at most one a user.",
-    )
 
 
 class Step(Part):

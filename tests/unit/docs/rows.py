@@ -112,6 +112,8 @@ def _default(value: Any) -> str:
     if isinstance(value, tuple):
         if value and isinstance(value[0], BaseModel):
             return "see below"
+        if not value:
+            return "empty"
         return ", ".join(f"`{item}`" for item in value)
     if isinstance(value, dict):
         return f"`{value}`"
