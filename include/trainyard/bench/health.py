@@ -30,6 +30,11 @@ class Lag:
             self.sleep(TICK_SECONDS)
             self.late.append(max(0.0, time.monotonic() - before - TICK_SECONDS))
 
+    def restart(self) -> None:
+        """Forget what was before: it begins now."""
+        self.late.clear()
+        self.cpu, self.wall = time.process_time(), time.monotonic()
+
     def reading(self) -> dict[str, float]:
         """loop_lag_p99_seconds, cpu_share (of one core) since the start."""
         wall = time.monotonic() - self.wall

@@ -1,7 +1,9 @@
 """What Locust runs: users that ask canary and baseline in turn and keep every raw sample.
 
 Locust imports this file by its path. The run is described by the JSON file that TRAINYARD_LOAD names:
-`{"seed", "model", "arms": {name: [url, ...]}, "workload": {...}, "samples": path, "generator": path}`.
+`{"seed", "model", "arms": {name: [url, ...]}, "workload": {...}, "shard": n, "shards": n, "samples": path,
+"generator": path, "go": path}`. A process that is ready makes `ready-<shard>` beside `go`, and begins at the
+monotonic time that it then finds in `go`.
 Locust's own statistics work (one event a request) and are not used: their percentiles are rounded.
 """
 
@@ -37,7 +39,6 @@ from trainyard.bench.workload import Workload, order
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
 AHEAD = 64  # requests that are made before their time
 SPARE_SECONDS = 0.002  # that must be left for making one
-START_SECONDS = 0.1  # before the first moment of a schedule
 
 
 class Run:
@@ -53,9 +54,10 @@ class Run:
         self.script = Script(self.workload, self.seed)
         # Several processes share one run: each takes every nth conversation.
         self.shard, self.shards = int(document.get("shard", 0)), int(document.get("shards", 1))
-        self.go = Path(document["go"]) if document.get("go") else None
+        self.go = Path(document["go"])
         self.talks = itertools.count(self.shard, self.shards)
         self.users = itertools.count(self.shard, self.shards)
+        self.gone = False
         self.scheduled: int | None = None
         self.busy = 0
         # One line a request, at once: what was measured survives a crash. Closed with the process.
@@ -96,7 +98,12 @@ def watch_generator(environment: Environment, **_: object) -> None:
 def end_on_time(user_count: int, **_: object) -> None:
     # Locust's own --run-time knows whole seconds only, and counts the ramp. An open loop ends by itself.
     if run.ending is None and run.workload.arrivals is None:
-        run.ending = gevent.spawn_later(run.workload.duration_seconds, run.quit)
+        run.ending = gevent.spawn(end_after_duration)
+
+
+def end_after_duration() -> None:
+    gevent.sleep(max(0.0, wait_for_go() + run.workload.duration_seconds - time.monotonic()))
+    run.quit()
 
 
 def record_generator(environment: Environment, **_: object) -> None:
@@ -118,6 +125,7 @@ class Asker(User):
     def on_start(self) -> None:
         self.number = next(run.users)
         run.busy += 1
+        gevent.sleep(max(0.0, wait_for_go() - time.monotonic()))
 
     def on_stop(self) -> None:
         run.busy -= 1
@@ -248,13 +256,15 @@ class Talk:
 
 
 def wait_for_go() -> float:
-    """When the schedule begins, on the machine's monotonic clock; all processes begin together."""
-    if run.go is None:
-        return time.monotonic() + START_SECONDS
+    """When the run begins, on the machine's monotonic clock; all processes begin together."""
     run.go.with_name(f"ready-{run.shard}").touch()
     while not run.go.exists():
         gevent.sleep(0.01)
-    return float(run.go.read_text())
+    start = float(run.go.read_text())
+    if not run.gone:  # waiting costs nothing: it is not to make the generator look idle
+        run.gone = True
+        gevent.spawn_later(max(0.0, start - time.monotonic()), run.lag.restart)
+    return start
 
 
 def ask(talk: Talk, arm: str, exchange: Exchange, intended: float, user: int) -> tuple[bool, float]:
