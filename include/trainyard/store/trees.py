@@ -16,15 +16,15 @@ from pathlib import Path
 from trainyard.errors import CorruptArtifact, PermanentError
 from trainyard.store import markers
 from trainyard.store.documents import decode
-from trainyard.store.downloads import CORES, Downloads
+from trainyard.store.downloads import READERS, Downloads
 from trainyard.store.manifests import FileEntry, blobs_of, files_from_json
 from trainyard.store.node_cache import SPARE_BYTES, NodeCache
 from trainyard.store.objects import Objects
 from trainyard.store.parallel import Stop, run_all
 from trainyard.store.placing import Placer
 
-# Blobs at once. Each is hashed by one core.
-PARALLEL = min(8, 2 * CORES)
+# Blobs at once, at most; connections decide how many of them move.
+PARALLEL = READERS
 log = logging.getLogger(__name__)
 
 
