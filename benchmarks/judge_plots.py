@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from benchmarks.judging import Canary, alarms, log_times
-from trainyard.report.plots import HEIGHT, WIDTH, Canvas
+from trainyard.report.canvas import HEIGHT, WIDTH, Canvas, Linear, say_number, say_share
 from trainyard.rollout.chance import Floats
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
@@ -58,8 +58,8 @@ def stopped(found: Sequence[int] | np.ndarray[tuple[int, ...], np.dtype[np.int64
 
 def write(name: str, curves: dict[str, Floats], pairs: int, highest: float) -> None:
     told = "; ".join(f"{label}: {curve[-1]:.1%} after {pairs} pairs" for label, curve in curves.items())
-    canvas = Canvas("Share of canaries stopped", told, pairs, highest)
-    canvas.axes("pairs", 1.0, "{:.0f} %", 0.01)
+    canvas = Canvas("Share of canaries stopped", told, Linear(pairs, count=5), Linear(highest))
+    canvas.axes("pairs", say_number, say_share)
     for colour, (label, curve) in zip(COLOURS, curves.items(), strict=False):
         step = max(1, pairs // 200)
         points = "L".join(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,14 +9,16 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trainyard.report.document import Phase, Report, Stage, epoch
-from trainyard.report.plots import ecdf, latencies_over_time, weight_steps
-from trainyard.rollout.verdict import SEVERITY
+from trainyard.report.canvas import css_class
+from trainyard.report.document import Report, Stage, epoch
+from trainyard.report.figures import COLUMNS
+from trainyard.report.phases import phase_view
+from trainyard.report.timeline import weight_steps
 
 TEMPLATE = "release.html.j2"
 OUTCOME_WORDS = {"rolled_back": "rolled back", "infrastructure_fault": "infrastructure fault"}
-PLOTTED = {"ttft": "Time to first token", "itl": "Inter-token time", "e2e": "End to end"}
 LOG_LINES = 60
+REASONS = 6
 
 
 def render_html(report: Report) -> str:
@@ -32,7 +32,7 @@ def render_html(report: Report) -> str:
     )
     environment.filters |= {
         "words": lambda text: OUTCOME_WORDS.get(text, text),
-        "ms": say_ms,
+        "arm_class": css_class,
         "duration": say_duration,
         "clock": say_clock,
         "safe_url": safe_url,
@@ -44,36 +44,21 @@ def render_html(report: Report) -> str:
         phases=[phase_view(phase) for phase in report.phases],
         duration=seconds_between(report.started_at, report.finished_at),
         log=report.log[-LOG_LINES:],
-        plotted=PLOTTED,
+        columns=COLUMNS,
+        reasons=why(report),
     )
 
 
-def phase_view(phase: Phase) -> dict[str, Any]:
-    """What the template shows of a phase."""
-    arms: Mapping[str, Any] = phase.summary.get("arms") or {}
-    checks = phase.verdict.checks if phase.verdict else ()
-    limits = {
-        check.metric: check.limit for check in checks if check.kind == "slo" and check.statistic == "p95"
-    }
-    plots = [
-        (title, ecdf(metric, phase.samples, limit=limits.get(metric))) for metric, title in PLOTTED.items()
+def why(report: Report) -> list[tuple[str, str]]:
+    """(phase, text) of what decided against, the first things to be read."""
+    found = [
+        (phase.name, text)
+        for phase in report.phases
+        if phase.verdict is not None
+        for text in phase.verdict.reasons
     ]
-    plots.append(("Every request", latencies_over_time(phase.samples)))
-    kinds = sorted({kind for figures in arms.values() for kind in figures.get("failures") or {}})
-    return {
-        "name": phase.name,
-        "id": "phase-" + re.sub(r"[^a-z0-9]+", "-", phase.name.lower()),
-        "verdict": phase.verdict,
-        "checks": sorted(checks, key=lambda check: -SEVERITY.index(check.outcome)),
-        "arms": arms,
-        "failures": {
-            kind: {arm: (figures.get("failures") or {}).get(kind, 0) for arm, figures in arms.items()}
-            for kind in kinds
-        },
-        "generator": phase.summary.get("generator") or {},
-        "split": phase.summary.get("split") or {},
-        "plots": [(title, plot) for title, plot in plots if plot is not None],
-    }
+    # The headline quotes the first of them already, as a rule.
+    return [(name, text) for name, text in found if text not in report.reason][:REASONS]
 
 
 def bars(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
@@ -108,13 +93,6 @@ def weights_plot(report: Report) -> Markup | None:
 def seconds_between(begin: str | None, end: str | None) -> float | None:
     first, last = epoch(begin), epoch(end)
     return last - first if first is not None and last is not None else None
-
-
-def say_ms(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    milliseconds = seconds * 1000
-    return f"{milliseconds:.1f}" if milliseconds < 10 else f"{milliseconds:.0f}"
 
 
 def say_duration(seconds: float | None) -> str:

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rollout.simulated import simulate
+from trainyard.report.canvas import ticks
 from trainyard.report.document import Report, from_record
 from trainyard.report.html import render_html
-from trainyard.report.plots import ecdf, latencies_over_time, ticks, weight_steps
+from trainyard.report.plots import ecdf, over_baseline, tail
 from trainyard.report.text import render_text
+from trainyard.report.timeline import over_time, weight_steps
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import Objectives
 
 EVIL = '<script>alert("x")</script>'
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "col"}
 
 
 def phase(name: str, **knobs: Any) -> dict[str, Any]:
@@ -121,9 +123,9 @@ def test_the_page_says_what_decided_and_by_how_much() -> None:
 def test_everything_that_is_seen_can_also_be_heard() -> None:
     reader = read(render_html(Report.from_dict(document())))
     plots = [attributes for tag, attributes in reader.tags if tag == "svg"]
-    assert len(plots) == 5
+    assert len(plots) == 10
     assert all(plot["role"] == "img" for plot in plots)
-    assert sum(tag == "desc" for tag, _ in reader.tags) == 5
+    assert sum(tag == "desc" for tag, _ in reader.tags) == 10
     assert all("scope" in attributes for tag, attributes in reader.tags if tag == "th")
     assert ("html", {"lang": "en"}) in reader.tags
 
@@ -200,7 +202,7 @@ def test_a_ledger_record_becomes_a_report() -> None:
     assert report.log == ("step_1: VerdictFailed", "slower", "by far", "line of the server")
     page = render_html(report)
     assert "f" * 40 in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 10
 
 
 @given(st.floats(1e-6, 1e6))
@@ -215,15 +217,19 @@ def test_ticks_are_round_and_few(high: float) -> None:
 @given(st.integers(1, 30), st.floats(0, 1), st.sampled_from(["ttft", "itl", "tpot", "e2e"]))
 def test_plots_of_any_samples_hold_only_numbers(pairs: int, errors: float, metric: str) -> None:
     _, samples = simulate(pairs, pairs=pairs, errors=errors, tokens=3)
-    for plot in (ecdf(metric, samples, limit=0.05), latencies_over_time(samples)):
-        assert plot is not None
+    found = [ecdf(metric, samples, limit=0.05), tail(metric, samples, limit=0.05)]
+    found += [over_time("ttft", samples), over_time("e2e", samples), over_baseline(samples, allowed=1.2)]
+    for plot in found:
+        if plot is None:
+            assert errors > 0 or pairs < 10  # of no success, or too few, there is no distribution
+            continue
         assert "nan" not in plot
         assert "inf" not in plot
 
 
 def test_no_data_gives_no_plot() -> None:
     assert ecdf("ttft", []) is None
-    assert latencies_over_time([]) is None
+    assert tail("ttft", []) is over_time("ttft", []) is over_baseline([]) is None
     assert weight_steps([], 0.0) is None
 
 
