@@ -149,6 +149,12 @@ class Load(Part):
         return self
 
     @property
+    def seconds(self) -> float:
+        """Of the load test before any traffic: stages say it themselves."""
+        stages = self.arrivals.stages if self.arrivals else ()
+        return sum(stage.seconds for stage in stages) if stages else self.duration_seconds
+
+    @property
     def turns(self) -> int:
         return self.conversation.turns if self.conversation else 1
 

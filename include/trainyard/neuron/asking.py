@@ -20,4 +20,6 @@ def ask_of(spec: Spec) -> Ask:
         compile_cpus=spec.compile.cpu,
         serve_cpus=spec.serving.cpu,
         nodepool=spec.hardware.nodepool,
+        longest_request=spec.rollout.load.longest_request,
+        shows_images=spec.rollout.load.images is not None,
     )

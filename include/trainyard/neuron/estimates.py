@@ -120,7 +120,7 @@ def _stages(facts: ModelFacts, spec: Spec, result: Preflight, nodes: int) -> Ite
     yield StageTime(
         "server start", _start(facts, spec, with_weights), nodes, _start_words(bulk, with_weights)
     )
-    load = spec.rollout.load.duration_seconds / 60
+    load = spec.rollout.load.seconds / 60
     yield StageTime(
         "warm up and load test",
         Span(0.5 + load, 1.5 + 2 * load, 4 + 3 * load),

@@ -18,6 +18,8 @@ class Ask:
     compile_memory_bytes, serve_memory_bytes: limits of the pods; None: as much as is needed. CPUs: 0 is not
     asked. lnc, holds: None is the engine's default. quantization: made of the weights while compiling.
     has_token: there is a Hub token that may read gated models. nodepool: "" is not asked.
+    longest_request: tokens that the load test can ask for at once, answer included; 0: not known here.
+    shows_images: it shows pictures.
     """
 
     tensor_parallel: int
@@ -32,6 +34,8 @@ class Ask:
     compile_cpus: int = 0
     serve_cpus: int = 0
     nodepool: str = ""
+    longest_request: int = 0
+    shows_images: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ _CHECKS: tuple[Callable[[Question], Rule | None], ...] = (
     size_rules.chips,
     size_rules.batch,
     size_rules.sequence,
+    size_rules.load,
     size_rules.fit,
     host_rules.compile_memory,
     host_rules.serve_memory,

@@ -10,6 +10,8 @@ from trainyard.neuron.models import ModelFacts
 from trainyard.neuron.rule import Question, Rule, failed, passed
 
 _TP = "hardware.tensor_parallel"
+# What chat templates put around a question: 5 to 40 tokens, the longest with a date and a system prompt.
+TEMPLATE_TOKENS = 48
 
 
 def cores(question: Question) -> Rule:
@@ -116,6 +118,24 @@ def sequence(question: Question) -> Rule:
         asked,
         f"the model was made for {most} positions",
         f"Use at most {most}.",
+    )
+
+
+def load(question: Question) -> Rule | None:
+    """A server refuses what is longer than it was compiled for: each such request would count as failed."""
+    asked, most = question.ask.longest_request, question.ask.sequence_length
+    if not asked:
+        return None
+    needed = asked + TEMPLATE_TOKENS
+    if needed <= most:
+        return passed("load", f"{needed} of {most} tokens in the longest request of the load test")
+    return failed(
+        "load",
+        "rollout.load",
+        asked,
+        f"the longest request of the load test needs {needed} tokens (prompt, answer, all turns before it, "
+        f"and {TEMPLATE_TOKENS} for the chat template), and {most} are compiled",
+        "Lower prompt, output, prefix, turns or images of rollout.load, or raise compile.sequence_length.",
     )
 
 

@@ -70,8 +70,18 @@ def quantized(question: Question) -> Rule:
 
 
 def images(question: Question) -> Rule:
-    """Never refused: the text part of a multimodal model is a model."""
+    """The text part of a multimodal model is a model: what is refused is to show it pictures."""
     engine, facts = question.engine, question.facts
+    if question.ask.shows_images and not (facts.multimodal and facts.model_type in engine.images_too):
+        taken = ", ".join(sorted(engine.images_too)) or "none"
+        return failed(
+            "images",
+            "rollout.load.images",
+            facts.model_type,
+            f"the load test shows pictures, and engine {engine.name} serves "
+            + (f"{facts.model_type} without them" if facts.multimodal else "a model that takes text only"),
+            f"Leave rollout.load.images out (models that {engine.name} shows pictures to: {taken}).",
+        )
     if not facts.multimodal:
         return passed("images", "a text model")
     if facts.model_type in engine.images_too:

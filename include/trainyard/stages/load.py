@@ -12,7 +12,7 @@ PHASE = "load"
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:
-    return load_pod(ctx, release, PHASE, release.spec.rollout.load.duration_seconds, split=False)
+    return load_pod(ctx, release, PHASE, release.spec.rollout.load.seconds, split=False)
 
 
 def finish(ctx: Context, release: Release) -> Done:

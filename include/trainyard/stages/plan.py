@@ -23,6 +23,7 @@ from trainyard.release import Plan, Release, StageRecord, now, parse_release
 from trainyard.rollout.shifts import abort_plan
 from trainyard.spec import Request, Spec
 from trainyard.stages.context import Context
+from trainyard.stages.workloads import problems_of_load
 from trainyard.store import keys
 from trainyard.store.documents import encode
 from trainyard.store.objects import AlreadyExists
@@ -81,8 +82,8 @@ def make_plan(ctx: Context, spec: Spec) -> Plan:
     revision, config = found.revision, found.config
     facts = read_facts(config, found.weights, gated=found.gated)
     result = preflight(facts, engine, kind, ask_of(spec))
-    if result.problems:
-        raise Refused(list(result.problems))
+    if problems := [*result.problems, *problems_of_load(ctx.objects, spec)]:
+        raise Refused(problems)
     inputs: dict[str, Any] = {
         "graph": graph_config(config),
         "engine": spec.engine,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainyard.bench.stored_trace import stored_trace
+from trainyard.bench.trace import Trace
+from trainyard.bench.workload import MOST_REQUESTS
+from trainyard.errors import Problem, Refused
 from trainyard.load_spec import Arrivals, Load
+from trainyard.neuron.size_rules import TEMPLATE_TOKENS
+from trainyard.spec import Spec
+from trainyard.store.objects import Objects
 
 
 def workload_of(load: Load, seconds: float, *, step: bool = False) -> dict[str, Any]:
@@ -54,18 +61,80 @@ def _first_rate(arrivals: Arrivals) -> float:
     return first.ends_at or first.rate
 
 
-def run_seconds(load: Load, seconds: float, *, step: bool = False) -> float:
-    """How long requests are sent: `seconds`, but where stages say it themselves."""
-    if load.arrivals is None or not load.arrivals.stages or step:
-        return seconds
-    return sum(stage.seconds for stage in load.arrivals.stages)
+def problems_of_load(objects: Objects, spec: Spec) -> list[Problem]:
+    """What can be known before anything is spent: is the trace there and in order, do its requests fit, will
+    an open loop ever send enough to be judged? Raises StoreUnavailable."""
+    load, trace = spec.rollout.load, None
+    if load.workload.trace is not None:
+        try:
+            trace = stored_trace(objects, load.workload.trace)
+        except Refused as error:
+            return error.problems
+    problems = _problems_of_trace(trace, spec) if trace else []
+    runs = {"rollout.load": (load.seconds, False)} | {
+        f"rollout.steps[{number}]": (step.observe_seconds, True)
+        for number, step in enumerate(spec.rollout.steps)
+    }
+    wanted, parts = spec.rollout.objectives.min_samples, spec.rollout.extensions + 1
+    for where, (seconds, step) in runs.items():
+        sent = expected_requests(load, seconds, trace, step=step)
+        if sent is not None and sent > MOST_REQUESTS:
+            rule = f"more than {MOST_REQUESTS} requests are asked for"
+            problems.append(Problem(where, round(sent), rule, "Lower the rate or the seconds."))
+        if sent is not None and sent * parts < wanted:
+            problems.append(
+                Problem(
+                    where,
+                    round(sent * parts, 1),
+                    f"its arrivals give about so many requests in {parts} run(s) of {seconds:g} s, and "
+                    f"rollout.objectives.min_samples is {wanted}: it could never be judged",
+                    "Raise the rate or the seconds, or lower min_samples.",
+                )
+            )
+    return problems
 
 
-def expected_requests(load: Load, seconds: float, *, step: bool = False) -> float | None:
-    """How many an arm gets in a run, on average; None: the servers (closed loop) or a trace decide."""
+def _problems_of_trace(trace: Trace, spec: Spec) -> list[Problem]:
+    load, most = spec.rollout.load, spec.compile.sequence_length
+    name, problems = load.workload.trace, []
+    if load.arrivals and load.arrivals.process == "trace" and not trace.timed:
+        problems.append(
+            Problem(
+                "rollout.load.arrivals.process",
+                "trace",
+                f"the rows of {name} have no moments",
+                "Add at (seconds) or timestamp (milliseconds) to them, or give a rate.",
+            )
+        )
+    longest = TEMPLATE_TOKENS + max(
+        (row.prompt_tokens or load.longest_prompt) + (row.output_tokens or load.longest_output)
+        for row in trace.rows
+    )
+    if load.images:
+        longest += load.images.tokens
+    if longest > most:
+        problems.append(
+            Problem(
+                "rollout.load.workload.trace",
+                name,
+                f"its longest request needs {longest} tokens (prompt, answer, and {TEMPLATE_TOKENS} for the "
+                f"chat template), and {most} are compiled",
+                "Take longer requests out of the trace, or raise compile.sequence_length.",
+            )
+        )
+    return problems
+
+
+def expected_requests(
+    load: Load, seconds: float, trace: Trace | None = None, *, step: bool = False
+) -> float | None:
+    """How many an arm gets in a run, on average; None: a closed loop, where the servers decide."""
     arrivals = load.arrivals
-    if arrivals is None or arrivals.process == "trace":
+    if arrivals is None:
         return None
+    if arrivals.process == "trace":
+        rows = trace.rows if trace else ()
+        return float(sum((row.at or 0.0) / arrivals.speed <= seconds for row in rows))
     if arrivals.stages and not step:
         begun = sum(stage.seconds * (stage.rate + stage.ends_at) / 2 for stage in arrivals.stages)
     else:
