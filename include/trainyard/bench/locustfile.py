@@ -2,8 +2,8 @@
 
 Locust imports this file by its path. The run is described by the JSON file that TRAINYARD_LOAD names:
 `{"seed", "model", "arms": {name: [url, ...]}, "workload": {...}, "shard": n, "shards": n, "samples": path,
-"generator": path, "go": path}`. A process that is ready makes `ready-<shard>` beside `go`, and begins at the
-monotonic time that it then finds in `go`.
+"generator": path, "go": path, "halt": path}`. A process that is ready makes `ready-<shard>` beside `go`, and
+begins at the monotonic time that it then finds in `go`; it ends early once there is `halt`.
 Locust's own statistics work (one event a request) and are not used: their percentiles are rounded.
 """
 
@@ -39,6 +39,7 @@ from trainyard.bench.workload import Workload, order
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
 AHEAD = 64  # requests that are made before their time
 SPARE_SECONDS = 0.002  # that must be left for making one
+HEED_SECONDS = 0.2  # between two looks whether the run is to end early
 
 
 class Run:
@@ -55,6 +56,7 @@ class Run:
         # Several processes share one run: each takes every nth conversation.
         self.shard, self.shards = int(document.get("shard", 0)), int(document.get("shards", 1))
         self.go = Path(document["go"])
+        self.halt = Path(document["halt"]) if document.get("halt") else None
         self.talks = itertools.count(self.shard, self.shards)
         self.users = itertools.count(self.shard, self.shards)
         self.gone = False
@@ -93,12 +95,22 @@ def watch_generator(environment: Environment, **_: object) -> None:
     gc.freeze()
     run.lag = Lag(gevent.sleep)
     gevent.spawn(run.lag.run)
+    if run.halt is not None:
+        gevent.spawn(heed_halt, run.halt)
 
 
 def end_on_time(user_count: int, **_: object) -> None:
     # Locust's own --run-time knows whole seconds only, and counts the ramp. An open loop ends by itself.
     if run.ending is None and run.workload.arrivals is None:
         run.ending = gevent.spawn(end_after_duration)
+
+
+def heed_halt(halt: Path) -> None:
+    while not halt.exists():
+        gevent.sleep(HEED_SECONDS)
+    run.over.set()  # the schedule of an open loop is at its end
+    if run.workload.arrivals is None:
+        run.quit()
 
 
 def end_after_duration() -> None:
@@ -169,11 +181,16 @@ class Scheduler(User):
         ahead = deque(itertools.islice(upcoming, AHEAD))
         start = wait_for_go()
         end = start + schedule.seconds
-        in_flight, ticker = Group(), Ticker()
+        in_flight, ticker, sent = Group(), Ticker(), 0
         while ahead:
             talk, moment, ready = ahead.popleft()
             intended = start + moment
             ticker.sleep_until(intended)
+            if run.over.is_set():
+                end = time.monotonic()
+                run.scheduled -= len(own[sent:]) * len(run.arms)
+                break
+            sent += 1
             asked = [
                 in_flight.spawn(ask, talk, arm, exchange, intended, run.shard) for arm, exchange in ready
             ]
@@ -211,11 +228,13 @@ def talk_on(talk: Talk, asked: list[gevent.Greenlet], end: float, in_flight: Gro
         if not talk.goes_on or (cap is not None and talk.pair >= cap):
             return
         intended += run.script.think(talk.conversation, talk.number)
-        if intended >= end:
+        if intended >= end or run.over.is_set():
             return
         ready = talk.ask()
         run.scheduled += len(ready)
-        gevent.sleep(max(0.0, intended - time.monotonic()))
+        if run.over.wait(max(0.0, intended - time.monotonic())):
+            run.scheduled -= len(ready)
+            return
         asked = [in_flight.spawn(ask, talk, *one, intended, run.shard) for one in ready]
 
 
