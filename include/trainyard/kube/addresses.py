@@ -14,8 +14,20 @@ def urls_of(cluster: Cluster, settings: Settings, release_id: str) -> list[str]:
     `dns` gives the Service's own name; `endpoints` its ready addresses, for clusters without DNS.
     """
     namespace = settings.serving_namespace
+    ready = servers_of(cluster, settings, release_id)
+    if not ready:
+        raise ClusterUnavailable(f"Service {namespace}/{release_id} has no ready endpoint")
+    if settings.service_addressing == "dns":
+        return [f"http://{release_id}.{namespace}.svc:{PORT}"]
+    return ready
+
+
+def servers_of(cluster: Cluster, settings: Settings, release_id: str) -> list[str]:
+    """Base URLs of a release's ready servers, one each: a Service would give a server's own figures of
+    whichever it picks."""
+    namespace = settings.serving_namespace
     slices = cluster.list("EndpointSlice", namespace, labels=f"kubernetes.io/service-name={release_id}")
-    ready = sorted(
+    return sorted(
         f"http://{address}:{port['port']}"
         for item in slices
         for port in item.get("ports") or []
@@ -23,11 +35,6 @@ def urls_of(cluster: Cluster, settings: Settings, release_id: str) -> list[str]:
         if (endpoint.get("conditions") or {}).get("ready", True)
         for address in endpoint.get("addresses") or []
     )
-    if not ready:
-        raise ClusterUnavailable(f"Service {namespace}/{release_id} has no ready endpoint")
-    if settings.service_addressing == "dns":
-        return [f"http://{release_id}.{namespace}.svc:{PORT}"]
-    return ready
 
 
 def gateway_url(settings: Settings, model: str) -> str:
