@@ -2,9 +2,10 @@
 
 Input: `bucket`, `output` (key prefix), `phase`, `seed`, `model`,
 `arms` ({"canary": [url, ...], "baseline": ...}),
-`workload` (see `bench.workload.Workload`), `objectives` (see `bench.goodput.Limits`)
-and, to observe the gateway's split, `split` ({"url", "host",
-"probes", "canary_name"}). Writes `samples.ndjson.gz` and, last, `summary.json`.
+`workload` (see `bench.workload.Workload`), `objectives` (see `bench.goodput.Limits`),
+where several pods share the load `crew` (see `jobs.crew.Terms`), to observe the gateway's split `split`
+({"url", "host", "probes", "canary_name"}), and what `jobs.loadwatch` reads. Writes `samples.ndjson.gz` and,
+last, `summary.json`; of several pods only the first does, and only once it has what all measured.
 
 A server that fails or is slow is a result and no error of this job: judging is not its business.
 """
@@ -12,47 +13,57 @@ A server that fails or is slow is a result and no error of this job: judging is 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from trainyard.bench.goodput import Limits
-from trainyard.bench.load import run_load
-from trainyard.bench.samples import pack
+from trainyard.bench.load import Described, Taken, measure
+from trainyard.bench.rows import Rows
+from trainyard.bench.sketch import ACCURACY, Sketch
 from trainyard.bench.split import observe_split
+from trainyard.bench.summary import QUANTILES
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused
+from trainyard.jobs.crew import MeetingPlace, Terms
 from trainyard.jobs.runtime import open_store
+from trainyard.store.transfer import upload_file
+
+# Of more rows the times between tokens are not kept in memory: their percentiles come from sketches.
+DETAILED_ROWS = 400_000
+
+log = logging.getLogger("trainyard.jobs")
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns where the files are, and the summary in short. Raises Refused, StoreUnavailable."""
+    """Returns where the files are, and the summary in short. Raises Refused, StoreUnavailable, and
+    TransientError where one of several pods is lost."""
     _check(job)
-    workload = Workload.from_dict(job.get("workload") or {})
+    workload, store = Workload.from_dict(job.get("workload") or {}), open_store(job)
     arms = {arm: urls for arm, urls in job["arms"].items() if urls}
-    samples, summary = run_load(
-        model=job["model"],
-        arms=arms,
-        workload=workload,
-        seed=int(job.get("seed", 0)),
-        limits=Limits.from_dict(job.get("objectives") or {}),
-    )
-    summary["phase"] = job.get("phase", "load")
-    wanted = job.get("split")
-    summary["split"] = (
-        observe_split(
-            wanted["url"],
-            canary_name=wanted["canary_name"],
-            probes=int(wanted.get("probes", 200)),
-            host=wanted.get("host"),
-        )
-        if wanted
-        else None
-    )
     prefix = job["output"].rstrip("/") + "/"
-    # The summary comes last: whoever sees it finds the samples complete.
-    store = open_store(job)
-    store.put(f"{prefix}samples.ndjson.gz", pack(samples))
-    store.put(f"{prefix}summary.json", json.dumps(summary, indent=1).encode())
+    terms = Terms.from_job(job)
+    crew, limits = MeetingPlace(store, prefix, terms), Limits.from_dict(job.get("objectives") or {})
+    about = Described(job["model"], arms, workload, int(job.get("seed", 0)), limits, terms.of)
+    try:
+        with measure(
+            model=about.model,
+            arms=arms,
+            workload=workload,
+            seed=about.seed,
+            share=crew.share,
+            crew=crew,
+            beat_seconds=terms.beat_seconds,
+            say=log.info,
+        ) as taken:
+            if not crew.leads:
+                crew.finish(taken)
+                return {"worker": terms.index, "of": terms.of}
+            summary = _written(job, about, crew.gather(taken), store, prefix)
+    except BaseException as error:  # a signal too: nobody is to ask the servers for a test that is over
+        crew.fail(error)
+        raise
+    crew.clean()
     return {
         "summary": f"s3://{job['bucket']}/{prefix}summary.json",
         "samples": f"s3://{job['bucket']}/{prefix}samples.ndjson.gz",
@@ -69,6 +80,50 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "reasons": summary["generator"]["reasons"],
         "split": summary["split"],
     }
+
+
+def _written(job: Mapping[str, Any], about: Described, taken: Taken, store: Any, prefix: str) -> Any:
+    """The summary; it comes last: whoever sees it finds the samples complete."""
+    rows = Rows(taken.files)
+    summary = summarized(rows, about, taken)
+    summary["phase"] = job.get("phase", "load")
+    wanted = job.get("split")
+    summary["split"] = (
+        observe_split(
+            wanted["url"],
+            canary_name=wanted["canary_name"],
+            probes=int(wanted.get("probes", 200)),
+            host=wanted.get("host"),
+        )
+        if wanted
+        else None
+    )
+    packed = taken.folder / "samples.ndjson.gz"
+    rows.pack(packed)
+    upload_file(store, packed, f"{prefix}samples.ndjson.gz")
+    store.put(f"{prefix}summary.json", json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def summarized(rows: Rows, about: Described, taken: Taken, most: int = DETAILED_ROWS) -> dict[str, Any]:
+    """The summary. Of more than `most` rows `itl` is from the sketches that every machine kept while it
+    measured, and `approximate` says so; all other figures are exact."""
+    detailed = len(rows) <= most
+    summary = about.summary(rows.held(detailed=detailed), taken.readings)
+    if not detailed:
+        summary["approximate"] = {"itl": ACCURACY}
+        for arm, seen in taken.seen.arms.items():
+            summary["arms"][arm]["itl"] = distribution(seen.times["itl"])
+    return summary
+
+
+def distribution(sketch: Sketch) -> dict[str, float | int]:
+    """As `bench.summary.distribution`."""
+    if not sketch.count:
+        return {"count": 0}
+    figures = {"mean": sketch.mean, "min": sketch.least, "max": sketch.largest}
+    figures |= dict(zip(QUANTILES, sketch.quantiles(QUANTILES.values()), strict=True))
+    return {"count": sketch.count, **{key: round(value, 9) for key, value in figures.items()}}
 
 
 def _check(job: Mapping[str, Any]) -> None:
