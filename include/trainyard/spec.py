@@ -162,6 +162,10 @@ class Objectives(Part):
 class Step(Part):
     weight: int = Field(ge=1, le=99, description="Percent of live traffic for the canary.")
     observe_seconds: float = Field(300, gt=0, le=86_400)
+    synthetic: bool = Field(
+        True,
+        description="Whether the load test asks both arms beside the real traffic; else that alone is judged.",
+    )
 
 
 class Rollout(Part):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from trainyard.errors import DeviceUnhealthy, Inconclusive
+from typing import Any
+
+from trainyard.errors import DeviceUnhealthy, Inconclusive, TrainyardError
 from trainyard.kube.readers import PodReader, conditions_at
 from trainyard.kube.servers import SERVER
 from trainyard.neuron.health import Expected, Health, judge
@@ -47,3 +49,24 @@ def look(ctx: Context, pod: str, chips: int) -> Health:
         silent = str(error)
     found = judge(readings, Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))
     return Health("unknown", (silent,)) if silent and found.state == "unknown" else found
+
+
+def sickness(ctx: Context, release: Release, *, thorough: bool) -> dict[str, Any] | None:
+    """What is wrong with the canary's devices, for `rollout.judge`; None where nothing was seen.
+
+    thorough: ask neuron-monitor too, which takes seconds. Else only what the nodes' agents say counts: the
+    devices were well before the load test, and no word of a sick node is no word.
+    """
+    chips, namespace = release.plan.chips, ctx.settings.serving_namespace
+    for pod in server_pods(ctx, release.id):
+        try:
+            if thorough:
+                found = look(ctx, pod, chips)
+            else:
+                found = judge((), Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))
+        except TrainyardError as error:  # a pod that goes away must not cost the verdict
+            ctx.log.warning("The devices of %s could not be asked: %s", pod, error)
+            continue
+        if found.state == "sick":
+            return {"state": "sick", "text": f"the devices of {pod}: {'; '.join(found.reasons)}"}
+    return None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from trainyard.bench.samples import Sample, unpack
-from trainyard.bench.summary import summarize
-from trainyard.errors import CorruptArtifact, Inconclusive, Undecided, VerdictFailed
-from trainyard.kube.addresses import gateway_url, urls_of
+from trainyard.errors import Inconclusive, Undecided, VerdictFailed
+from trainyard.kube.addresses import gateway_url, servers_of, urls_of
 from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
@@ -18,43 +14,44 @@ from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
 from trainyard.stages.figures import limits_of, with_economy
+from trainyard.stages.health import sickness
+from trainyard.stages.measured import Measured, gather, prefix, summaries
 from trainyard.stages.workloads import workload_of
-from trainyard.store.objects import Objects
 
 CANARY, BASELINE = "canary", "baseline"
 _SPLIT_PROBES = 200
-_RECORDED = ("schema", "workload", "generator", "split", "sweep")  # of a summary, beside its arms
+# Of a summary, beside its arms.
+_RECORDED = ("schema", "workload", "generator", "split", "sweep", "live", "stopped", "synthetic")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """All parts of a phase together: a part is one run of the load test, an extension adds another."""
+def load_pod(
+    ctx: Context, release: Release, phase: str, seconds: float, *, split: bool, synthetic: bool = True
+) -> Object:
+    """The pod of one part. Canary and baseline are asked in turn, through their own Services.
 
-    samples: tuple[Sample, ...]
-    summary: dict[str, Any]
-    parts: int
-
-
-def prefix(release: Release, phase: str) -> str:
-    return f"measurements/{release.model}/{release.id}/{phase}/"
-
-
-def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, split: bool) -> Object:
-    """The pod of one part. Canary and baseline are asked in turn, through their own Services."""
-    load, part = release.spec.rollout.load, len(list(_summaries(ctx.objects, release, phase)))
-    arms = {CANARY: urls_of(ctx.cluster, ctx.settings, release.id)}
-    if release.previous:
-        arms[BASELINE] = urls_of(ctx.cluster, ctx.settings, release.previous)
+    synthetic: false only watches what the servers say of the real traffic.
+    """
+    load, parts = release.spec.rollout.load, list(summaries(ctx.objects, release, phase))
+    releases = {CANARY: release.id} | ({BASELINE: release.previous} if release.previous else {})
+    arms = {arm: urls_of(ctx.cluster, ctx.settings, name) for arm, name in releases.items()}
     job: dict[str, Any] = {
         "bucket": ctx.settings.bucket,
-        "output": f"{prefix(release, phase)}{part}/",
+        "output": f"{prefix(release, phase)}{len(parts)}/",
         "phase": phase,
-        "seed": part + 1,
+        "seed": len(parts) + 1,
         "model": release.spec.served_name,
         "arms": arms,
         "workload": workload_of(load, seconds, step=split),
         "objectives": limits_of(release).to_dict(),
+        "servers": {arm: servers_of(ctx.cluster, ctx.settings, name) for arm, name in releases.items()},
+        # All parts are judged together, so the watch of this one goes on where the last one's ended.
+        "watch": {
+            "objectives": objectives_of(release).to_dict(),
+            "earlier": [place for place, summary in parts if summary["generator"]["valid"]],
+        },
     }
+    if not synthetic:
+        job["observe_seconds"] = seconds
     if split:
         job["split"] = {
             "url": gateway_url(ctx.settings, release.model),
@@ -74,56 +71,19 @@ def load_pod(ctx: Context, release: Release, phase: str, seconds: float, *, spli
     )
 
 
-def measured(ctx: Context, release: Release, phase: str) -> Measured:
-    """Adds the phase's valid parts up. Raises Inconclusive where there is none."""
-    return gather(ctx.objects, release, phase)
-
-
-def gather(objects: Objects, release: Release, phase: str) -> Measured:
-    """`measured`, for whoever only has the bucket. Raises Inconclusive, CorruptArtifact."""
-    samples: list[Sample] = []
-    good: list[dict[str, Any]] = []
-    found = list(_summaries(objects, release, phase))
-    for part, summary in found:
-        if summary["generator"]["valid"]:
-            rows = unpack(objects.get(f"{part}samples.ndjson.gz").body)
-            _check_rows(part, rows, summary)
-            samples += rows
-            good.append(summary)
-    if not found:
-        raise Inconclusive(f"The load test of {phase} left no result.")
-    base = good[-1] if good else found[-1][1]
-    if good:
-        base = {**base, "arms": summarize(samples, list(base["arms"]), limits_of(release))}
-    return Measured(tuple(samples), base, len(found))
-
-
-def _check_rows(part: str, rows: list[Sample], summary: dict[str, Any]) -> None:
-    """Pooling counts anew, so rows that were lost on the way have to be missed here. Raises
-    CorruptArtifact."""
-    for arm, figures in summary["arms"].items():
-        count = sum(row.arm == arm for row in rows)
-        if count != figures["requests"]:
-            raise CorruptArtifact(
-                f"{part}samples.ndjson.gz has {count} rows of {arm}, its summary says {figures['requests']}."
-            )
-
-
 def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:
     """Judges a phase, writes the verdict into the record and returns it.
 
     weight: percent of the traffic that the gateway should give the canary; None where it gets none yet.
     """
-    data = measured(ctx, release, phase)
-    verdict = judge(
-        data.summary,
-        data.samples,
-        objectives_of(release),
-        baseline_expected=release.previous is not None,
-        expected_share=weight / 100 if weight is not None else None,
-    )
+    data = gather(ctx.objects, release, phase)
+    verdict, device = verdict_on(release, data, objectives_of(release), weight), None
+    if verdict.outcome != "infrastructure_fault":
+        device = sickness(ctx, release, thorough=verdict.outcome == "fail")
+    if device is not None:
+        verdict = verdict_on(release, data, objectives_of(release), weight, device)
 
-    figures = {key: data.summary[key] for key in _RECORDED if key in data.summary}
+    figures = {key: data.summary[key] for key in _RECORDED if data.summary.get(key) is not None}
     figures["arms"] = with_economy(ctx, release, data.summary["arms"])
 
     def change(document: dict[str, Any]) -> None:
@@ -132,15 +92,35 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
             "summary_text": verdict.summary,
             "summary": figures,
             "parts": data.parts,
+            **({"device": device} if device is not None else {}),
         }
 
     ctx.change(release, change)
     return verdict
 
 
+def verdict_on(
+    release: Release,
+    data: Measured,
+    objectives: Objectives,
+    weight: int | None = None,
+    device: Mapping[str, Any] | None = None,
+) -> Verdict:
+    """device: what was wrong with the canary's devices when it was judged; None: nothing was seen."""
+    return judge(
+        data.summary,
+        data.samples,
+        objectives,
+        baseline_expected=release.previous is not None,
+        expected_share=weight / 100 if weight is not None else None,
+        device=device,
+        live=data.live,
+    )
+
+
 def may_extend(ctx: Context, release: Release, phase: str) -> bool:
     """Whether another part may be measured: the first one and the spec's extensions are not used up."""
-    return len(list(_summaries(ctx.objects, release, phase))) <= release.spec.rollout.extensions
+    return len(list(summaries(ctx.objects, release, phase))) <= release.spec.rollout.extensions
 
 
 def objectives_of(release: Release) -> Objectives:
@@ -169,10 +149,3 @@ def enforce(verdict: Verdict, phase: str, *, extend: bool = False) -> str:
     if extend:
         raise Inconclusive(f"{phase} {verdict.summary}. Measuring on.\n{reasons}")
     raise Undecided(f"{phase} {verdict.summary}. Nothing was decided for or against the model.\n{reasons}")
-
-
-def _summaries(objects: Objects, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    start = prefix(release, phase)
-    for info in sorted(objects.list(start), key=lambda item: item.key):
-        if info.key.endswith("/summary.json"):
-            yield info.key.removesuffix("summary.json"), json.loads(objects.get(info.key).body)

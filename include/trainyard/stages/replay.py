@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from trainyard.errors import CorruptArtifact, Inconclusive, NotFound
 from trainyard.release import Release
-from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import Objectives, Outcome, Verdict, conclude
 from trainyard.rollout.watch import Watch, observe
 from trainyard.stages.load import PHASE
-from trainyard.stages.measure import gather, objectives_of
+from trainyard.stages.measure import objectives_of, verdict_on
+from trainyard.stages.measured import gather
 from trainyard.stages.step import phase_of
 from trainyard.store.objects import Objects
 
@@ -74,13 +74,8 @@ def replay(objects: Objects, release: Release, margins: Margins) -> list[Replaye
         except (NotFound, CorruptArtifact) as error:
             found.append(_without_samples(phase, recorded, str(error)))
             continue
-        verdict = judge(
-            data.summary,
-            data.samples,
-            objectives,
-            baseline_expected=release.previous is not None,
-            expected_share=weight / 100 if weight is not None else None,
-        )
+        device = release.verdicts.get(phase, {}).get("device")
+        verdict = verdict_on(release, data, objectives, weight, device)
         found.append(Replayed(phase, recorded, verdict, data.parts, observe(data.samples, objectives)))
     return found
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainyard.bench.samples import Sample, unpack
+from trainyard.bench.samples import Sample
 from trainyard.errors import NotFound
 from trainyard.release import Release
+from trainyard.report.data import render_json
 from trainyard.report.document import Report, from_record
 from trainyard.report.html import render_html
+from trainyard.report.thinning import Thinned
 from trainyard.stages.context import Context
-from trainyard.stages.measure import prefix
+from trainyard.stages.measured import prefix
 
 # Plots of more points say no more, and the page has to open on a phone.
-_MOST_SAMPLES = 20_000
+_MOST_SAMPLES = 8_000
 
 
-def report_key(release: Release) -> str:
-    return f"reports/{release.model}/{release.id}.html"
+def report_key(release: Release, kind: str = "html") -> str:
+    return f"reports/{release.model}/{release.id}.{kind}"
 
 
 def write_report(ctx: Context, release: Release) -> Report:
-    """Writes the page to `report_key`. Written again it is written over: the report follows the record."""
+    """Writes the page to `report_key`, and beside it the same as JSON. Written again they are written over:
+    the report follows the record."""
     report = make_report(ctx, release)
+    ctx.objects.put(report_key(release, "json"), render_json(report).encode())
     ctx.objects.put(report_key(release), render_html(report).encode())
     return report
 
@@ -34,15 +38,16 @@ def make_report(ctx: Context, release: Release) -> Report:
 
 
 def _samples(ctx: Context, release: Release, phase: str) -> list[Sample]:
-    rows: list[Sample] = []
+    """Few enough to draw: a page is made anew at each request. The figures beside them are of all."""
+    rows = Thinned(_MOST_SAMPLES)
     for info in sorted(ctx.objects.list(prefix(release, phase)), key=lambda item: item.key):
         if not info.key.endswith("/samples.ndjson.gz"):
             continue
         try:
-            rows += unpack(ctx.objects.get(info.key).body)
+            rows.add_packed(ctx.objects.get(info.key).body)
         except NotFound:
             continue
-    return rows[:_MOST_SAMPLES]
+    return rows.samples()
 
 
 def _devices(release: Release) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from trainyard.kube.traffic import accepted
 from trainyard.release import Release
 from trainyard.rollout.shifts import split
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.measure import enforce, judged, load_pod, may_extend, measured
+from trainyard.stages.measure import enforce, judged, load_pod, may_extend
+from trainyard.stages.measured import gather
 from trainyard.stages.promote import shift
 
 _ACCEPT_SECONDS = 30.0
@@ -34,13 +35,15 @@ def pod(ctx: Context, release: Release, number: int) -> Object | Skip:
         raise Conflict(f"{release.model} is at {stable} now, this release began against {release.previous}.")
     shift(ctx, release, split(release.previous, release.id, step.weight))
     _await_gateway(ctx, release)
-    return load_pod(ctx, release, phase_of(number), step.observe_seconds, split=True)
+    return load_pod(
+        ctx, release, phase_of(number), step.observe_seconds, split=True, synthetic=step.synthetic
+    )
 
 
 def finish(ctx: Context, release: Release, number: int) -> Done:
     """Raises VerdictFailed, Inconclusive (another part is measured), Undecided."""
     step, phase = release.spec.rollout.steps[number - 1], phase_of(number)
-    seen = measured(ctx, release, phase).summary.get("split") or {}
+    seen = gather(ctx.objects, release, phase).summary.get("split") or {}
     verdict = judged(ctx, release, phase, step.weight)
     _record_observed(ctx, release, seen)
     return Done(

@@ -16,7 +16,7 @@ from tests.unit.stages.test_history import release_of
 from trainyard.bench.samples import Sample, pack
 from trainyard.errors import NotFound, Refused
 from trainyard.release import Release
-from trainyard.stages.measure import prefix
+from trainyard.stages.measured import prefix
 from trainyard.stages.replay import Margins, replay
 from trainyard_cli import judging, records
 
