@@ -117,16 +117,3 @@ def windows(samples: Sequence[Sample], metric: str) -> list[Window]:
                 )
             )
     return found
-
-
-def thin(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most about so many, in order: every nth success, whatever its arm, and failures as long as they are
-    few."""
-    good = [sample for sample in samples if sample.ok]
-    bad = [sample for sample in samples if not sample.ok]
-    kept = {id(sample) for part, room in ((good, most), (bad, most // 4)) for sample in _every(part, room)}
-    return [sample for sample in samples if id(sample) in kept]
-
-
-def _every(samples: Sequence[Sample], most: int) -> Sequence[Sample]:
-    return samples[:: max(1, math.ceil(len(samples) / most))]

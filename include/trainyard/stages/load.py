@@ -7,8 +7,8 @@ from trainyard.kube.cluster import Object
 from trainyard.release import Release
 from trainyard.report.text import render_summary
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.measure import judged, load_pod, may_extend
 from trainyard.stages.figures import with_economy
+from trainyard.stages.measure import judged, load_pod, may_extend
 from trainyard.stages.measured import gather
 
 PHASE = "load"
