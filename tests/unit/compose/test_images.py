@@ -39,7 +39,7 @@ def test_requirements_of_the_airflow_image_lack_just_the_servers_that_are_images
 def test_jobs_run_with_the_versions_that_the_project_is_tested_with() -> None:
     project = dict(PIN.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
     jobs = dict(PIN.findall((ROOT / "deploy/images/jobs/requirements.txt").read_text(encoding="utf-8")))
-    assert {"boto3", "huggingface-hub", "locust"} <= set(jobs)
+    assert {"boto3", "huggingface-hub", "locust", "numpy"} <= set(jobs)
     assert {name: project.get(name) for name in jobs} == jobs
     assert not {"apache-airflow", "pydantic"} & set(jobs)
 
