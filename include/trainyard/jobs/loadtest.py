@@ -2,7 +2,7 @@
 
 Input: `bucket`, `output` (key prefix), `phase`, `seed`, `model`,
 `arms` ({"canary": [url, ...], "baseline": ...}),
-`workload` (see `bench.workload.Workload`), `objectives` (see `bench.goodput.Limits`),
+`workload` (see `bench.workload.Workload`; its trace lies in S3), `objectives` (see `bench.goodput.Limits`),
 where several pods share the load `crew` (see `jobs.crew.Terms`), to observe the gateway's split `split`
 ({"url", "host", "probes", "canary_name"}), and what `jobs.loadwatch` reads. Writes `samples.ndjson.gz` and,
 last, `summary.json`; of several pods only the first does, and only once it has what all measured.
@@ -27,6 +27,7 @@ from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused
 from trainyard.jobs.crew import MeetingPlace, Terms
 from trainyard.jobs.runtime import open_store
+from trainyard.jobs.traces import with_trace
 from trainyard.store.transfer import upload_file
 
 # Of more rows the times between tokens are not kept in memory: their percentiles come from sketches.
@@ -39,7 +40,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Returns where the files are, and the summary in short. Raises Refused, StoreUnavailable, and
     TransientError where one of several pods is lost."""
     _check(job)
-    workload, store = Workload.from_dict(job.get("workload") or {}), open_store(job)
+    store = open_store(job)
+    with with_trace(job.get("workload") or {}, store) as described:
+        return _run(job, Workload.from_dict(described), store)
+
+
+def _run(job: dict[str, Any], workload: Workload, store: Any) -> dict[str, Any]:
     arms = {arm: urls for arm, urls in job["arms"].items() if urls}
     prefix = job["output"].rstrip("/") + "/"
     terms = Terms.from_job(job)
@@ -87,6 +93,7 @@ def _written(job: Mapping[str, Any], about: Described, taken: Taken, store: Any,
     rows = Rows(taken.files)
     summary = summarized(rows, about, taken)
     summary["phase"] = job.get("phase", "load")
+    summary["workload"]["trace"] = (job.get("workload") or {}).get("trace")  # not the file in this pod
     wanted = job.get("split")
     summary["split"] = (
         observe_split(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from trainyard.store.objects import Objects
 
 
 @contextmanager
-def with_trace(workload: Mapping[str, Any], objects: Callable[[], Objects]) -> Iterator[dict[str, Any]]:
+def with_trace(workload: Mapping[str, Any], objects: Objects) -> Iterator[dict[str, Any]]:
     """The document of a workload whose trace is a file here, as long as the block lasts.
 
-    objects: opens the job's bucket, where there is a trace. Raises Refused, PermanentError, StoreUnavailable.
+    objects: the job's bucket. Raises Refused, PermanentError, StoreUnavailable.
     """
     name = workload.get("trace")
     if not isinstance(name, str):
@@ -24,5 +24,5 @@ def with_trace(workload: Mapping[str, Any], objects: Callable[[], Objects]) -> I
         return
     with tempfile.TemporaryDirectory(prefix="trace-") as folder:
         path = Path(folder) / Path(name).name
-        path.write_bytes(fetch_trace(objects(), name))
+        path.write_bytes(fetch_trace(objects, name))
         yield {**workload, "trace": str(path)}
