@@ -8,12 +8,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainyard.bench.samples import Sample
 
@@ -21,12 +18,16 @@ _STARTED = re.compile(rb'"started": ?([-+0-9.eE]+)')  # never inside a string: i
 PACK_LEVEL = 5  # level 9 takes four times as long, for a tenth less
 
 
-@dataclass(frozen=True)
-class Part:
-    """One file of NDJSON. shift: seconds to add to `started`, so that all parts are on one clock."""
+class Outline(Sample):
+    """A sample that forgot its chunks but for the first and the last: no gaps, and the same `tpot`."""
 
-    path: Path
-    shift: float = 0.0
+    def gaps(self) -> list[float]:
+        return []
+
+
+def moved(line: bytes, seconds: float) -> bytes:
+    """The row with its `started` on another clock."""
+    return _STARTED.sub(lambda found: b'"started":%.7f' % (float(found[1]) + seconds), line, count=1)
 
 
 class Tail:
@@ -46,26 +47,25 @@ class Tail:
 
 
 class Rows:
-    """All complete rows of the parts. Raises ValueError for a line that is no row."""
+    """All complete rows of the files. Raises ValueError for a line that is no row."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = tuple(parts)
-        self._starts, self._places = array("d"), array("Q")
-        self._owners = array("H")
-        for owner, part in enumerate(self._parts):
-            self._index(owner, part)
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
+        self._starts, self._places, self._owners = array("d"), array("Q"), array("H")
+        for owner, path in enumerate(self._files):
+            self._index(owner, path)
         self._order = array("L", sorted(range(len(self._starts)), key=self._starts.__getitem__))
 
-    def _index(self, owner: int, part: Part) -> None:
+    def _index(self, owner: int, path: Path) -> None:
         place = 0
-        with part.path.open("rb") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     return  # torn: its writer was killed
                 found = _STARTED.search(line)
                 if found is None:
-                    raise ValueError(f"{part.path.name}, line {number} is no row: {line[:80]!r}")
-                self._starts.append(float(found[1]) + part.shift)
+                    raise ValueError(f"{path.name}, line {number} is no row: {line[:80]!r}")
+                self._starts.append(float(found[1]))
                 self._places.append(place)
                 self._owners.append(owner)
                 place += len(line)
@@ -73,44 +73,44 @@ class Rows:
     def __len__(self) -> int:
         return len(self._order)
 
-    def _rows(self) -> Iterator[tuple[bytes, float]]:
-        files = [part.path.open("rb") for part in self._parts]
+    def lines(self) -> Iterator[bytes]:
+        files = [path.open("rb") for path in self._files]
         try:
             for at in self._order:
                 file = files[self._owners[at]]
                 file.seek(self._places[at])
-                yield file.readline(), self._parts[self._owners[at]].shift
+                yield file.readline()
         finally:
             for file in files:
                 file.close()
 
-    def samples(self, *, compact: bool = False) -> Iterator[Sample]:
-        """compact: times of chunks in an array, a quarter of the memory; such samples have no `to_row`."""
-        shared: dict[tuple[int, ...], tuple[int, ...]] = {}
-        for line, shift in self._rows():
-            row = _moved(json.loads(line), shift)
-            for key, value in row.items():
-                if type(value) is str:
-                    row[key] = sys.intern(value)
-            sample = Sample.from_row(row)
-            if compact:
-                kept = vars(sample)  # a frozen dataclass, but nobody has seen it yet
-                kept["chunk_times"] = array("d", sample.chunk_times)
-                kept["chunk_tokens"] = shared.setdefault(sample.chunk_tokens, sample.chunk_tokens)
-            yield sample
+    def samples(self) -> Iterator[Sample]:
+        for line in self.lines():
+            yield Sample.from_row(json.loads(line))
+
+    def held(self, *, detailed: bool = True) -> list[Sample]:
+        """All of them at once, in a third of the memory: for reading only, `to_row` is not JSON's.
+
+        detailed: else they are `Outline`s, which take half of that.
+        """
+        texts: dict[str, str] = {}
+        tokens: dict[tuple[int, ...], tuple[int, ...]] = {}
+        samples: list[Sample] = []
+        for line in self.lines():
+            row = json.loads(line)
+            row |= {key: texts.setdefault(text, text) for key, text in row.items() if type(text) is str}
+            times, counts = row["chunk_times"], tuple(row["chunk_tokens"])
+            if not detailed and len(times) > 2:
+                times, counts = [times[0], times[-1]], (counts[0], sum(counts[1:]))
+            sample = (Sample if detailed else Outline).from_row(
+                {**row, "chunk_times": (), "chunk_tokens": ()}
+            )
+            kept = vars(sample)  # a frozen dataclass, but nobody has seen it yet
+            kept["chunk_times"], kept["chunk_tokens"] = array("d", times), tokens.setdefault(counts, counts)
+            samples.append(sample)
+        return samples
 
     def pack(self, target: Path) -> None:
         """Writes `samples.ndjson.gz`. The same rows give the same bytes."""
         with target.open("wb") as raw, gzip.GzipFile("", "wb", PACK_LEVEL, raw, mtime=0) as packed:
-            for line, shift in self._rows():
-                packed.write(line if not shift else _line(_moved(json.loads(line), shift)))
-
-
-def _moved(row: dict[str, Any], shift: float) -> dict[str, Any]:
-    if shift:
-        row["started"] = round(row["started"] + shift, 9)
-    return row
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, separators=(",", ":")).encode() + b"\n"
+            packed.writelines(self.lines())

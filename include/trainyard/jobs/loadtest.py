@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from trainyard.bench.goodput import Limits
@@ -26,6 +27,7 @@ from trainyard.bench.summary import QUANTILES
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused
 from trainyard.jobs.crew import MeetingPlace, Terms
+from trainyard.jobs.loadwatch import Beside, observe_only
 from trainyard.jobs.runtime import open_store
 from trainyard.jobs.traces import with_trace
 from trainyard.store.transfer import upload_file
@@ -48,28 +50,47 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 def _run(job: dict[str, Any], workload: Workload, store: Any) -> dict[str, Any]:
     arms = {arm: urls for arm, urls in job["arms"].items() if urls}
     prefix = job["output"].rstrip("/") + "/"
+    if job.get("observe_seconds"):
+        summary = observe_only(job, store, prefix)
+        _close(job, summary, store, prefix)
+        return _told(job, summary, prefix)
     terms = Terms.from_job(job)
     crew, limits = MeetingPlace(store, prefix, terms), Limits.from_dict(job.get("objectives") or {})
     about = Described(job["model"], arms, workload, int(job.get("seed", 0)), limits, terms.of)
     try:
-        with measure(
-            model=about.model,
-            arms=arms,
-            workload=workload,
-            seed=about.seed,
-            share=crew.share,
-            crew=crew,
-            beat_seconds=terms.beat_seconds,
-            say=log.info,
-        ) as taken:
+        with ExitStack() as kept:
+            with Beside(job, store, workload.seconds) as beside:
+                taken = kept.enter_context(
+                    measure(
+                        model=about.model,
+                        arms=arms,
+                        workload=workload,
+                        seed=about.seed,
+                        share=crew.share,
+                        crew=crew,
+                        beat_seconds=terms.beat_seconds,
+                        stop=beside.stop,
+                        say=log.info,
+                    )
+                )
             if not crew.leads:
                 crew.finish(taken)
                 return {"worker": terms.index, "of": terms.of}
-            summary = _written(job, about, crew.gather(taken), store, prefix)
+            taken = crew.gather(taken)
+            rows = Rows(taken.files)
+            summary = summarized(rows, about, taken) | beside.keep(prefix)
+            packed = taken.folder / "samples.ndjson.gz"
+            rows.pack(packed)
+            upload_file(store, packed, f"{prefix}samples.ndjson.gz")
+            _close(job, summary, store, prefix)
     except BaseException as error:  # a signal too: nobody is to ask the servers for a test that is over
         crew.fail(error)
         raise
     crew.clean()
+    return _told(job, summary, prefix)
+
+
+def _told(job: Mapping[str, Any], summary: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {
         "summary": f"s3://{job['bucket']}/{prefix}summary.json",
         "samples": f"s3://{job['bucket']}/{prefix}samples.ndjson.gz",
@@ -88,12 +109,9 @@ def _run(job: dict[str, Any], workload: Workload, store: Any) -> dict[str, Any]:
     }
 
 
-def _written(job: Mapping[str, Any], about: Described, taken: Taken, store: Any, prefix: str) -> Any:
-    """The summary; it comes last: whoever sees it finds the samples complete."""
-    rows = Rows(taken.files)
-    summary = summarized(rows, about, taken)
+def _close(job: Mapping[str, Any], summary: dict[str, Any], store: Any, prefix: str) -> None:
+    """The summary comes last: whoever sees it finds the samples complete."""
     summary["phase"] = job.get("phase", "load")
-    summary["workload"]["trace"] = (job.get("workload") or {}).get("trace")  # not the file in this pod
     wanted = job.get("split")
     summary["split"] = (
         observe_split(
@@ -105,11 +123,7 @@ def _written(job: Mapping[str, Any], about: Described, taken: Taken, store: Any,
         if wanted
         else None
     )
-    packed = taken.folder / "samples.ndjson.gz"
-    rows.pack(packed)
-    upload_file(store, packed, f"{prefix}samples.ndjson.gz")
     store.put(f"{prefix}summary.json", json.dumps(summary, indent=1).encode())
-    return summary
 
 
 def summarized(rows: Rows, about: Described, taken: Taken, most: int = DETAILED_ROWS) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
-from trainyard.bench import load
+from trainyard.bench import generator
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import unpack
 from trainyard.bench.split import observe_split
@@ -112,7 +112,9 @@ def test_a_cap_on_requests_ends_the_run_early_and_addresses_take_turns() -> None
 def test_a_generator_that_breaks_down_is_a_transient_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load, "_environment", lambda described: {**os.environ, "TRAINYARD_LOAD": "/nowhere"})
+    monkeypatch.setattr(
+        generator, "environment", lambda described: {**os.environ, "TRAINYARD_LOAD": "/nowhere"}
+    )
     with pytest.raises(TransientError, match=r"(?s)broke down, exit code 1.*/nowhere"):
         run_load(model="m", arms={"canary": ["http://127.0.0.1:1"]}, workload=Workload(), seed=1)
 

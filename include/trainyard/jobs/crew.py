@@ -1,0 +1,300 @@
+"""Pods that carry one load test together, as they meet in S3. Worker 0 leads: it says when all begin, and
+puts together what they measured.
+
+Below the test's own prefix, for one attempt of it:
+
+    crew/<attempt>/ready-<k>.json       worker k's generators stand by
+    crew/<attempt>/go.json              {"at": Unix seconds}: the leader wrote it once all were ready
+    crew/<attempt>/beat-<k>.json        worker k lives; what it has seen, how many pieces of rows it has sent
+    crew/<attempt>/halt.json            the leader's watch has seen enough: all end early
+    crew/<attempt>/done-<k>.json        its rows are complete: how many, its generators' readings
+    crew/<attempt>/failed-<k>.json      why it gave up: then all give up
+    rows/<attempt>/<k>/000001.ndjson.gz its raw rows, sent while the test goes on
+
+Nobody trusts another's clock for a latency. The one moment that crosses machines is `go`: each turns it into
+its own monotonic time once. Clocks that differ too much for that are refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainyard.bench.crew import TOGETHER_SECONDS, Known, Share
+from trainyard.bench.load import BEAT_SECONDS, Taken
+from trainyard.bench.progress import Progress, together
+from trainyard.bench.rows import moved
+from trainyard.errors import Conflict, StoreUnavailable, TrainyardError, TransientError
+from trainyard.jobs.runtime import field
+
+LOOK_SECONDS = 0.5  # between two looks while we wait for others
+PACK_LEVEL = 3  # of rows in passing
+SKEW_SECONDS = 1.0  # that clocks of two nodes may differ
+LATE_SECONDS = 0.2  # that have to be left before the go
+
+log = logging.getLogger("trainyard.jobs")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """index: which worker this is; of: how many there are. ready_seconds: until all have to be ready.
+    silence_seconds: after which a worker that says nothing is lost. beat_seconds: between two words of each.
+    go_seconds: from the go to the start."""
+
+    index: int = 0
+    of: int = 1
+    attempt: str = "only"
+    ready_seconds: float = 600.0
+    silence_seconds: float = 45.0
+    beat_seconds: float = BEAT_SECONDS
+    go_seconds: float = 3.0
+
+    @classmethod
+    def from_job(cls, job: Mapping[str, Any]) -> Terms:
+        """Raises PermanentError."""
+        given: Mapping[str, Any] = field(job, "crew", dict, {})
+        times = ("ready_seconds", "silence_seconds", "beat_seconds", "go_seconds")
+        return cls(
+            index=field(given, "index", int, 0),
+            of=field(given, "of", int, 1),
+            attempt=field(given, "attempt", str, cls.attempt),
+            **{name: float(field(given, name, (int, float), getattr(cls, name))) for name in times},
+        )
+
+
+class MeetingPlace:
+    """A `bench.crew.Crew` over S3. Errors are TransientError: the whole test is tried again."""
+
+    def __init__(
+        self,
+        store: Any,
+        prefix: str,
+        terms: Terms,
+        *,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._terms, self._wall, self._clock = store, terms, wall, clock
+        self._signals = f"{prefix}crew/{terms.attempt}/"
+        self._rows = f"{prefix}rows/{terms.attempt}/"
+        self._waiting = self._looked = clock()
+        self._heard: dict[int, tuple[str, float]] = {}
+        self._others: dict[int, Progress] = {}
+        self._fetched: dict[int, int] = {}
+        self._folder: Path | None = None
+        self._pieces = self._sent = 0
+        self._unsent: list[bytes] = []
+
+    @property
+    def share(self) -> Share:
+        return Share(self._terms.index, self._terms.of)
+
+    @property
+    def leads(self) -> bool:
+        return self._terms.index == 0
+
+    @property
+    def files(self) -> list[Path]:
+        if self._folder is None or not self.leads:
+            return []
+        return [self._folder / f"worker-{k}.ndjson" for k in range(1, self._terms.of)]
+
+    def ready(self, folder: Path) -> None:
+        self._waiting, self._folder = self._clock(), folder
+        for path in self.files:
+            path.touch()
+        if self._terms.of > 1:
+            self._say("ready", {"at": self._wall()})
+
+    def go(self) -> float | None:
+        if self._terms.of == 1:
+            return self._wall() + TOGETHER_SECONDS
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return None
+        found = self._look()
+        waited = self._clock() - self._waiting
+        if self.leads:
+            missing = [k for k in range(self._terms.of) if f"ready-{k}.json" not in found]
+            if not missing:
+                return self._start()
+            if waited > self._terms.ready_seconds:
+                raise TransientError(
+                    f"{_named(missing)} of the load test did not turn up within "
+                    f"{self._terms.ready_seconds:.0f} s; nothing was measured. See whether the pods "
+                    f"found a place: kubectl get pods -l trainyard.dev/attempt={self._terms.attempt}"
+                )
+            return None
+        if "go.json" in found:
+            return self._checked(float(json.loads(self._store.get(f"{self._signals}go.json").body)["at"]))
+        if waited > self._terms.ready_seconds + self._terms.silence_seconds:
+            raise TransientError(
+                f"worker 0 of the load test did not begin within {waited:.0f} s; nothing was measured"
+            )
+        return None
+
+    def _start(self) -> float:
+        at = self._wall() + self._terms.go_seconds
+        # Not over an earlier one: two leaders of one attempt would each believe to be the one.
+        try:
+            self._store.put_new(f"{self._signals}go.json", json.dumps({"at": at}).encode())
+        except Conflict as error:
+            raise TransientError(
+                f"attempt {self._terms.attempt} of the load test was begun by another leader"
+            ) from error
+        self._heard = {k: ("", self._clock()) for k in range(self._terms.of)}
+        return at
+
+    def _checked(self, at: float) -> float:
+        left = at - self._wall()
+        if not LATE_SECONDS <= left <= self._terms.go_seconds + SKEW_SECONDS:
+            raise TransientError(
+                f"worker {self._terms.index} of the load test read a start {left:.1f} s away, which was "
+                f"{self._terms.go_seconds:.1f} s away when it was written: the clocks of the nodes "
+                "differ, or S3 was slow"
+            )
+        self._heard = {k: ("", self._clock()) for k in range(self._terms.of)}
+        return at
+
+    def beat(self, lines: Sequence[bytes], known: Known, began: float) -> Known:
+        self._unsent += lines
+        halted = known.halted
+        try:
+            self._send()
+            if self._terms.of > 1:
+                self._live(known.seen, began)
+                found = self._look()
+                self._note(found, began)
+                if halted and self.leads and "halt.json" not in found:
+                    self._store.put(f"{self._signals}halt.json", b"{}")
+                halted = halted or "halt.json" in found
+        except StoreUnavailable as error:
+            if self._terms.of == 1:
+                self._unsent = []  # they are on our disk, and nobody else waits for them
+            elif self._clock() - self._looked > self._terms.silence_seconds:
+                raise  # the others think us lost by now
+            log.warning("S3 does not answer, the load test goes on: %s", error)
+        return Known(together([known.seen, *self._others.values()]), halted)
+
+    def _live(self, seen: Progress, began: float) -> None:
+        self._say("beat", {"began": began, "pieces": self._pieces, "seen": seen.to_dict()})
+
+    def _send(self) -> None:
+        if self._unsent:
+            body = gzip.compress(b"\n".join(self._unsent) + b"\n", PACK_LEVEL, mtime=0)
+            self._store.put(self._piece(self._terms.index, self._pieces + 1), body)
+            self._pieces += 1
+            self._sent += len(self._unsent)
+            self._unsent = []
+
+    def _piece(self, worker: int, number: int) -> str:
+        return f"{self._rows}{worker}/{number:06d}.ndjson.gz"
+
+    def _look(self) -> dict[str, str]:
+        """Name of every signal and its version. Raises TransientError if somebody gave up."""
+        found = {info.key.removeprefix(self._signals): info.etag for info in self._store.list(self._signals)}
+        for name in sorted(found):
+            if name.startswith("failed-") and name != f"failed-{self._terms.index}.json":
+                why = json.loads(self._store.get(f"{self._signals}{name}").body)
+                raise TransientError(f"{_named([why['worker']])} of the load test gave up: {why['message']}")
+        self._looked = self._clock()
+        return found
+
+    def _note(self, found: Mapping[str, str], began: float) -> None:
+        """Who lives, and what they have seen. Raises TransientError for whoever does not."""
+        lost = []
+        for k in range(self._terms.of):
+            if k == self._terms.index or f"done-{k}.json" in found:
+                continue
+            version, since = self._heard.get(k, ("", self._clock()))
+            now = found.get(f"beat-{k}.json", "")
+            if now != version:
+                self._heard[k] = (now, self._clock())
+                if self.leads:
+                    said = json.loads(self._store.get(f"{self._signals}beat-{k}.json").body)
+                    self._others[k] = Progress.from_dict(said["seen"])
+                    self._fetch(k, said, began)
+            elif self._clock() - since > self._terms.silence_seconds:
+                lost.append(k)
+        if lost:
+            raise TransientError(
+                f"{_named(lost)} of the load test said nothing for {self._terms.silence_seconds:.0f} s; what "
+                "was measured is not judged"
+            )
+
+    def _fetch(self, worker: int, said: Mapping[str, Any], began: float) -> None:
+        """The rows that a worker sent since the last time, moved to our clock: both began at the go."""
+        ahead = began - float(said["began"])
+        with self.files[worker - 1].open("ab") as file:
+            while (number := self._fetched.get(worker, 0) + 1) <= int(said["pieces"]):
+                lines = gzip.decompress(self._store.get(self._piece(worker, number)).body).splitlines(True)
+                file.writelines(moved(line, ahead) for line in lines)
+                self._fetched[worker] = number
+
+    def finish(self, taken: Taken) -> None:
+        """This worker's rows are complete."""
+        self._send()
+        self._say(
+            "done",
+            {
+                "began": taken.began,
+                "rows": self._sent,
+                "pieces": self._pieces,
+                "readings": list(taken.readings),
+                "seen": taken.seen.to_dict(),
+            },
+        )
+
+    def gather(self, taken: Taken) -> Taken:
+        """What all measured. Waits until the others are done. Raises TransientError if one of them is
+        lost."""
+        others = range(1, self._terms.of)
+        while missing := [k for k in others if f"done-{k}.json" not in (found := self._look())]:
+            self._live(taken.seen, taken.began)
+            self._note(found, taken.began)
+            log.info("waiting for %s", _named(missing))
+            time.sleep(min(self._terms.beat_seconds, LOOK_SECONDS))
+        files, readings, seen = list(taken.files), list(taken.readings), [taken.seen]
+        for k, path in zip(others, self.files, strict=True):
+            done = json.loads(self._store.get(f"{self._signals}done-{k}.json").body)
+            self._fetch(k, done, taken.began)
+            with path.open("rb") as file:
+                rows = sum(1 for _ in file)
+            if rows != done["rows"]:
+                raise TransientError(
+                    f"worker {k} of the load test sent {done['rows']} rows, {rows} arrived; nothing is judged"
+                )
+            files.append(path)
+            readings += done["readings"]
+            seen.append(Progress.from_dict(done["seen"]))
+        return replace(taken, files=tuple(files), readings=tuple(readings), seen=together(seen))
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the others, so that they stop asking the servers. Best effort."""
+        if self._terms.of > 1:
+            with suppress(TrainyardError):
+                words = f"{type(error).__name__}: {error}".rstrip(": ")
+                self._say("failed", {"worker": self._terms.index, "message": words})
+
+    def clean(self) -> None:
+        """Nothing here is needed once the summary stands. Best effort: old ones go with their release."""
+        try:
+            for prefix in (self._rows, self._signals):
+                for info in self._store.list(prefix):
+                    self._store.delete(info.key)
+        except TrainyardError as error:
+            log.warning("The load test's passing files stay in S3: %s", error)
+
+    def _say(self, what: str, document: Mapping[str, Any]) -> None:
+        body = json.dumps(document, separators=(",", ":")).encode()
+        self._store.put(f"{self._signals}{what}-{self._terms.index}.json", body)
+
+
+def _named(workers: Sequence[int]) -> str:
+    return f"worker{'s' * (len(workers) > 1)} {', '.join(map(str, workers))}"
