@@ -25,7 +25,7 @@ DISTRIBUTIONS = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer
 BOTOCORE_DATA = ("s3", "sts", "sso", "sso-oidc")
 OWN = ("__init__.py", "errors.py", "hub*.py", "jobs/*.py", "store/*.py")
 # They run in our own job image only, with Locust beside them.
-NOT_IN_ZIPAPP = ("loadtest.py", "loadwatch.py", "traces.py", "warmup.py")
+NOT_IN_ZIPAPP = ("crew.py", "loadtest.py", "loadwatch.py", "traces.py", "warmup.py")
 MAIN = """import sys
 
 from trainyard.jobs.__main__ import main
