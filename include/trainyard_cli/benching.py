@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,26 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from trainyard.bench.knee import Step, knee, steps
+from trainyard.bench.cost import Hardware
+from trainyard.bench.goodput import Limits
 from trainyard.bench.load import run_load
-from trainyard.bench.samples import Sample, pack
+from trainyard.bench.samples import pack
 from trainyard.bench.warmup import warm_bucket
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused, TrainyardError
 from trainyard.report.document import Phase, Report
-from trainyard.report.html import render_html
+from trainyard.report.text import render_summary
+from trainyard_cli.bench_report import with_economy, write
 
 ARM, BASELINE = "server", "baseline"
-SHOWN = ("ttft", "itl", "tpot", "e2e", "ttft_from_intended", "e2e_from_intended")
-QUANTILES = ("p50", "p90", "p95", "p99", "p99.9", "max")
 WARM_ROUNDS = 12
 MODELS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the command line asks. arrivals: see `bench.arrivals`; None: a closed loop."""
+    """What the command line asks. arrivals: see `bench.arrivals`; None: a closed loop. limits: of goodput,
+    and of a sweep. hardware: of each server. page: instead of report.html in `out`."""
 
     url: str
     baseline: str | None
@@ -40,7 +41,9 @@ class Question:
     seed: int
     warm_up: bool
     out: Path
-    ttft_limit: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    hardware: Hardware | None = None
+    page: Path | None = None
 
 
 def ask(question: Question, console: Console, *, as_json: bool) -> int:
@@ -62,27 +65,21 @@ def ask(question: Question, console: Console, *, as_json: bool) -> int:
                 state = "settled" if bucket.settled else "has not settled"
                 console.print(f"warm-up of {url}: latency {state} after {len(bucket.latencies)}")
     began = datetime.now(UTC).isoformat()
-    samples, summary = run_load(model=model, arms=urls, workload=workload, seed=question.seed)
-    schedule = workload.schedule
-    sweep = {
-        arm: steps([s for s in samples if s.arm == arm], schedule.stages, limit=question.ttft_limit)
-        for arm in urls
-        if schedule is not None and len(schedule.stages) > 1
-    }
-    summary["sweep"] = {
-        arm: {
-            "steps": [asdict(step) for step in found],
-            "knee": asdict(top) if (top := knee(found)) else None,
-        }
-        for arm, found in sweep.items()
-    }
+    samples, summary = run_load(
+        model=model, arms=urls, workload=workload, seed=question.seed, limits=question.limits
+    )
+    summary = with_economy(summary, question.hardware)
     ended = datetime.now(UTC).isoformat()
-    write(question.out, samples, summary, report(question, model, samples, summary, began, ended))
+    told = report(question, model, summary, began, ended)
+    page = write(question.out, pack(samples), summary, told, question.page)
     if as_json:
         console.out(json.dumps(summary, indent=2), highlight=False)
     else:
-        console.print("\n".join(lines(summary, sweep)), soft_wrap=True, markup=False, highlight=False)
-        console.print(f"{question.out}/report.html, summary.json, samples.ndjson.gz", soft_wrap=True)
+        console.print("\n".join(render_summary(summary)), soft_wrap=True, markup=False, highlight=False)
+        console.print(
+            f"{page}; {question.out}/report.json, summary.json, samples.ndjson.gz",
+            soft_wrap=True, markup=False, highlight=False,
+        )  # fmt: skip
     succeeded = all(figures["succeeded"] for figures in summary["arms"].values())
     return 0 if succeeded and summary["generator"]["valid"] else 1
 
@@ -138,7 +135,6 @@ def read_trace(path: Path) -> list[float]:
 def report(
     question: Question,
     model: str,
-    samples: Sequence[Sample],
     summary: Mapping[str, Any],
     began: str,
     ended: str,
@@ -160,49 +156,5 @@ def report(
         started_at=began,
         finished_at=ended,
         facts=facts,
-        phases=(Phase(name="load", summary=summary, samples=tuple(samples)),),
+        phases=(Phase(name="load", summary=summary),),
     )
-
-
-def write(folder: Path, samples: Sequence[Sample], summary: Mapping[str, Any], page: Report) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "samples.ndjson.gz").write_bytes(pack(samples))
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (folder / "report.html").write_text(render_html(page))
-
-
-def lines(summary: Mapping[str, Any], sweep: Mapping[str, Sequence[Step]]) -> Iterator[str]:
-    """The figures as text, milliseconds."""
-    for arm, figures in summary["arms"].items():
-        kinds = ", ".join(f"{kind} {count}" for kind, count in figures["failures"].items())
-        yield (
-            f"{arm}: {figures['requests']} requests, {figures['failed']} failed"
-            f"{f' ({kinds})' if kinds else ''}, {figures['censored']} cut off; "
-            f"{figures['requests_per_second']:.2f} requests/s, "
-            f"{figures['output_tokens_per_second']:.0f} tokens/s"
-        )
-        yield f"  {'ms':20}" + "".join(f"{name:>10}" for name in QUANTILES)
-        for metric in SHOWN:
-            found = figures[metric]
-            closed = metric.endswith("intended") and "scheduled" not in summary["generator"]
-            if found["count"] and not closed:
-                numbers = "".join(f"{found[name] * 1000:10.2f}" for name in QUANTILES)
-                yield f"  {metric:20}{numbers}"
-        for step in sweep.get(arm, ()):
-            first = "–" if step.ttft_p95 is None else f"{step.ttft_p95 * 1000:.0f} ms"
-            mark = "+" if step.good else "-"
-            yield f"  {mark} {step.offered:g}/s offered, {step.served:g}/s served, ttft p95 {first}"
-        if arm in sweep:
-            top = knee(sweep[arm])
-            yield f"  knee: {f'{top.offered:g} requests/s' if top else 'below the first rate'}"
-    generator = summary["generator"]
-    lag, late = generator.get("loop_lag_p99_seconds"), generator.get("send_lag_p99_seconds")
-    yield (
-        f"generator: {'valid' if generator['valid'] else 'INVALID'}, "
-        f"loop lag p99 {_ms(lag)}, send lag p99 {_ms(late)}, {generator.get('cpu_share', 0):.0%} of a core"
-    )
-    yield from (f"  {reason}" for reason in generator["reasons"])
-
-
-def _ms(seconds: float | None) -> str:
-    return "unknown" if seconds is None else f"{seconds * 1000:.2f} ms"

@@ -219,7 +219,22 @@ def bench(
     timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 60.0,
     ttft_limit: Annotated[
         float | None,
-        typer.Option(help="Of a sweep: seconds that p95 of TTFT may take (default: 3 x the first)."),
+        typer.Option(
+            help="Goodput: seconds to the first token. Of a sweep: what p95 may be (default: 3 x the first)."
+        ),
+    ] = None,
+    itl_limit: Annotated[
+        float | None, typer.Option(help="Goodput: seconds a token, a request's mean (TPOT).")
+    ] = None,
+    e2e_limit: Annotated[float | None, typer.Option(help="Goodput: seconds to the end.")] = None,
+    instance_type: Annotated[
+        str | None, typer.Option(help="Of each server, such as trn2.48xlarge: for cost, and tokens a core.")
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option(help="Logical NeuronCores of each server (default: all of the instance).")
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Dollars of the instance, or without one of each server.")
     ] = None,
     max_lag: Annotated[
         float, typer.Option(help="Seconds that the generator may be late (p99) in a valid run.")
@@ -228,14 +243,17 @@ def bench(
     plain: Annotated[bool, typer.Option(help="Ask for nothing that OpenAI's own API does not know.")] = False,
     warm_up: Annotated[bool, typer.Option(help="First ask until latency settles.")] = True,
     seed: Annotated[int, typer.Option(help="The same seed asks the same.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of report.html, summary.json and the samples.")] = Path(
-        "build/load"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of report.html, report.json, summary.json and the samples.")
+    ] = Path("build/load"),
+    report: Annotated[Path | None, typer.Option(help="The page, instead of in the folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary for machines.")] = False,
 ) -> None:
     """Measure a server under load; exits 1 where nothing succeeded or the load generator was too slow."""
+    from trainyard.bench.goodput import Limits
     from trainyard.bench.workload import Workload
     from trainyard_cli import benching
+    from trainyard_cli.bench_report import hardware
 
     with _plain_errors():
         arrivals: dict[str, object] | None = None
@@ -259,7 +277,18 @@ def bench(
                 "extra": {} if plain else {"ignore_eos": True},
             }
         )
-        question = benching.Question(url, baseline, model, workload, seed, warm_up, out, ttft_limit)
+        question = benching.Question(
+            url,
+            baseline,
+            model,
+            workload,
+            seed,
+            warm_up,
+            out,
+            limits=Limits(ttft=ttft_limit, itl=itl_limit, e2e=e2e_limit),
+            hardware=hardware(instance_type, cores, price_per_hour),
+            page=report,
+        )
         code = benching.ask(question, console, as_json=as_json)
     raise typer.Exit(code)
 

@@ -91,7 +91,7 @@ def rates(summary: Mapping[str, Any]) -> list[Row]:
         ("Output tokens/s", figure("output_tokens_per_second"), say_figure),
         ("Goodput, requests/s", figure("requests_per_second", "goodput"), say_figure),
         ("Goodput, share", figure("share", "goodput"), lambda share: f"{share:.1%}".replace("%", " %")),
-        ("NeuronCores", figure("cores", "economy"), say_figure),
+        ("NeuronCores", lambda figures: (figures.get("economy") or {}).get("cores") or None, say_figure),
         ("Output tokens/s per core", figure("output_tokens_per_second_per_core", "economy"), say_figure),
         ("$/h", figure("dollars_per_hour", "economy"), say_dollars),
         ("$ per million output tokens", figure("dollars_per_million_output_tokens", "economy"), say_dollars),

@@ -1,0 +1,78 @@
+"""What `trainyard bench` leaves: raw samples, figures, and the report as a page, as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainyard.bench.cost import Hardware, economy
+from trainyard.errors import Problem, Refused
+from trainyard.neuron.instances import instance
+from trainyard.neuron.prices import TABLE
+from trainyard.neuron.rent import rent
+from trainyard.report.data import render_json
+from trainyard.report.document import Report
+from trainyard.report.html import render_html
+from trainyard.report.thinning import Thinned
+
+MOST_SAMPLES = 20_000  # that are drawn: more say no more, and take long
+
+
+def hardware(instance_type: str | None, cores: int | None, dollars: float | None) -> Hardware | None:
+    """What each server runs on, as far as the command line says. None: it says nothing.
+
+    dollars: for an hour of the instance, or, without an instance type, of what serves. Raises Refused.
+    """
+    problems = [
+        Problem(f"--{name}", value, "must be above zero", "Leave it out if it is not known")
+        for name, value in (("cores", cores), ("price-per-hour", dollars))
+        if value is not None and not value > 0
+    ]
+    if problems:
+        raise Refused(problems)
+    if instance_type is None:
+        if cores is None and dollars is None:
+            return None
+        words = "" if dollars is None else f"${dollars:.2f} an hour, as given"
+        return Hardware(cores=cores or 0, dollars_per_hour=dollars, price=words)
+    kind = instance(instance_type)
+    found = rent(
+        kind,
+        tensor_parallel=cores or kind.cores(kind.default_lnc),
+        replicas=1,
+        lnc=kind.default_lnc,
+        prices=TABLE,
+        dollars=dollars,
+    )
+    return Hardware(
+        cores=found.cores,
+        instance_type=kind.name,
+        dollars_per_hour=found.dollars_per_hour,
+        price=found.words,
+    )
+
+
+def with_economy(summary: Mapping[str, Any], each: Hardware | None) -> dict[str, Any]:
+    if each is None:
+        return dict(summary)
+    arms = {arm: {**own, "economy": economy(own, each)} for arm, own in summary["arms"].items()}
+    return {**summary, "arms": arms}
+
+
+def write(folder: Path, packed: bytes, summary: Mapping[str, Any], report: Report, page: Path | None) -> Path:
+    """Returns where the page is: at `page`, or in the folder with all the rest."""
+    rows = Thinned(MOST_SAMPLES)
+    rows.add_packed(packed)
+    phases = tuple(replace(phase, samples=tuple(rows.samples())) for phase in report.phases)
+    drawn = replace(report, phases=phases)
+    page = page or folder / "report.html"
+    for parent in (folder, page.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    (folder / "samples.ndjson.gz").write_bytes(packed)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / "report.json").write_text(render_json(drawn))
+    page.write_text(render_html(drawn))
+    return page
