@@ -113,7 +113,7 @@ class World:
             name="tiny",
             model={"repo": REPO, "revision": "main"},
             hardware={"instance_type": "trn2.48xlarge", "nodepool": "neuron", "tensor_parallel": 4},
-            compile={"batch_size": 4, "sequence_length": 256, "memory": "1Gi"},
+            compile={"batch_size": 4, "sequence_length": 512, "memory": "1Gi"},
             **changes,
         )
         write_entry(self.folder, self.document)
