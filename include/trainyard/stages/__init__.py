@@ -9,4 +9,8 @@ did. Running it twice changes nothing the second time. Three shapes, told apart 
     result
     watch(ctx, release) -> Watch | Skip               something to wait for; finish(ctx, release, note) ->
     Done
+
+A pod's module may also offer progress(ctx, release) -> words, which the record shows while the pod runs; it
+and a watching one understand(ctx, release, error) -> error, for what a pod failed of: it does what the pod
+was not allowed to do.
 """

@@ -8,9 +8,12 @@ from trainyard.neuron.engines import engine
 from trainyard.release import Release
 from trainyard.stages.build import build_of, staging
 from trainyard.stages.context import Context, Done, Skip
+from trainyard.stages.damaged import understand
 from trainyard.stages.history import compile_fields, compile_story
 from trainyard.stages.sealing import known_digest
 from trainyard.store.bundles import bundle_usable
+
+__all__ = ["finish", "log_key", "pod", "understand"]
 
 
 def pod(ctx: Context, release: Release) -> Object | Skip:

@@ -12,7 +12,10 @@ from trainyard.neuron.engines.base import Evidence
 from trainyard.release import Release
 from trainyard.stages.build import build_of, bundle_dir
 from trainyard.stages.context import Context, Done, Skip, Watch
+from trainyard.stages.damaged import understand
 from trainyard.store.bundles import read_bundle
+
+__all__ = ["finish", "server_pods", "understand", "watch"]
 
 _ASKING_SECONDS = 20.0
 

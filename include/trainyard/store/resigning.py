@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from trainyard.errors import Conflict, PermanentError, Unsigned
+from trainyard.store.damage import Damage, damage_of
 from trainyard.store.documents import decode, encode
 from trainyard.store.inventory import verify
 from trainyard.store.marks import manifests
@@ -17,7 +18,8 @@ from trainyard.store.signing import FIELD, Keyring, key_id, stripped
 @dataclass(frozen=True)
 class Signed:
     """state: `signed` by the current key already, `old` (by another trusted one), `unsigned`, `untrusted`
-    (altered, or by a key that is not trusted), `damaged` (a manifest whose files are not what it says)."""
+    (altered, or by a key that is not trusted), `damaged` (a manifest that is marked, or whose files
+    are not what it says)."""
 
     key: str
     state: str
@@ -56,6 +58,9 @@ def _one(
             state = "signed" if ours else "old"
         except Unsigned as error:
             state, why = "untrusted", str(error)
+    if damage := _mark(objects, info.key, stored.body):
+        # Signed anew it would be another manifest, and the mark on this one void.
+        return Signed(info.key, "damaged", why=f"{damage.path}: {damage.reason}")
     if state == "signed" or not change or (state == "untrusted" and not untrusted):
         return Signed(info.key, state, why=why)
     if info.key.endswith("/manifest.json"):
@@ -67,3 +72,10 @@ def _one(
     except Conflict:
         return Signed(info.key, state, why="it was changed meanwhile: sign again")
     return Signed(info.key, state, done=True)
+
+
+def _mark(objects: Objects, key: str, manifest: bytes) -> Damage | None:
+    """The mark on a bundle's manifest, if this is one and is marked."""
+    kind, _, name = key.partition("/")
+    fingerprint, _, file = name.partition("/")
+    return damage_of(objects, fingerprint, manifest) if (kind, file) == ("bundles", "manifest.json") else None

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 if TYPE_CHECKING:
     from airflow.sdk import Context as AirflowContext
 
+    from trainyard.errors import TrainyardError
     from trainyard.release import Release
     from trainyard.stages.context import Context, Done, Skip
 
@@ -79,6 +80,15 @@ class ReleaseOperator(BaseOperator):
             if _is_last(context):
                 self.record_failure(context, error)
             raise
+
+    def understood(self, context: AirflowContext, error: TrainyardError) -> TrainyardError:
+        """What a pod failed of, as the stage's `understand` sees it; as it is where the stage has none."""
+        understand = getattr(self.module, "understand", None)
+        if understand is None:
+            return error
+        ctx, release = self.open(context)
+        found: TrainyardError = understand(ctx, release, error)
+        return found
 
     def record_failure(self, context: AirflowContext, error: BaseException) -> None:
         try:

@@ -57,9 +57,24 @@ class JobPodOperator(ReleaseOperator):
             ctx, release = self.open(context)
             if release.state == "running":
                 ctx.hold(release)  # a compile may take longer than a lease
+                self._tell(ctx, release)
             operator = self._operator(ctx, {"metadata": {"namespace": event["namespace"]}})
             self._follow(context, operator, event)
             self._finish(context)
+
+    def _tell(self, ctx: Context, release: Release) -> None:
+        """What the pod says of its progress, into the record and the log. Not worth a failure."""
+        from trainyard.errors import TrainyardError
+
+        progress = getattr(self.module, "progress", None)
+        if progress is None:
+            return
+        try:
+            if words := progress(ctx, release):
+                self.log.info("%s", words)
+                ctx.note(release, self.task_id, words)
+        except TrainyardError as error:
+            self.log.warning("The pod's progress could not be told: %s", error)
 
     def on_kill(self) -> None:
         """A person stopped the task: the pod goes too."""
@@ -81,7 +96,7 @@ class JobPodOperator(ReleaseOperator):
             raise
         except AirflowException as error:
             ctx, release = self.open(context)
-            self._diagnose(ctx, release, operator, event, error)
+            self._diagnose(context, ctx, release, operator, event, error)
 
     def _finish(self, context: AirflowContext) -> None:
         ctx, release = self.open(context)
@@ -90,6 +105,7 @@ class JobPodOperator(ReleaseOperator):
 
     def _diagnose(
         self,
+        context: AirflowContext,
         ctx: Context,
         release: Release,
         operator: KubernetesPodOperator,
@@ -116,6 +132,8 @@ class JobPodOperator(ReleaseOperator):
         found = diagnosis.ended(pod, log) or diagnosis.stuck(pod)
         if found is None and (why := diagnosis.unschedulable(pod, events)):
             found = diagnosis.not_scheduled(pod, why)
+        if found is not None:
+            found = self.understood(context, found)
         if log:
             ctx.objects.put(f"logs/{release.model}/{release.id}/{self.task_id}/{name}.log", log.encode())
         if isinstance(found, PermanentError):

@@ -18,6 +18,7 @@ class WatchOperator(ReleaseOperator):
     """Runs a stage's `watch`, waits in the triggerer, then runs its `finish`."""
 
     def execute(self, context: AirflowContext) -> None:
+        from trainyard.errors import PermanentError
         from trainyard.kube.watchers import WATCHERS
         from trainyard.stages.context import Skip, ensure_running
         from trainyard_airflow.triggers.cluster import ClusterTrigger
@@ -33,7 +34,10 @@ class WatchOperator(ReleaseOperator):
                 self.close(context, ctx, release, wanted)
                 return
             # A first look at once: what is there already needs no triggerer.
-            seen = WATCHERS[wanted.watcher](ctx.cluster, **wanted.arguments)
+            try:
+                seen = WATCHERS[wanted.watcher](ctx.cluster, **wanted.arguments)
+            except PermanentError as error:
+                raise self.understood(context, error) from error
             if seen.done:
                 result = self.module.finish(ctx, release, seen.note, dict(seen.data), **self.stage_kwargs)
                 self.close(context, ctx, release, result)
@@ -60,7 +64,7 @@ class WatchOperator(ReleaseOperator):
         with self.guarded(context, final=True):
             if event["status"] != "done":
                 self._give_up(context)
-                raise error_named(event["error"], event["message"])
+                raise self.understood(context, error_named(event["error"], event["message"]))
         with self.guarded(context):
             ctx, release = self.open(context)
             result = self.module.finish(ctx, release, event["note"], event["data"], **self.stage_kwargs)

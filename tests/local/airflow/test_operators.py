@@ -12,6 +12,8 @@ from tests.support.world import World
 from trainyard.errors import LeaseLost, NotFound, PermanentError, StoreUnavailable
 from trainyard.release import Release
 from trainyard.stages import publish, record
+from trainyard.store import keys
+from trainyard.store.bundles import bundle_usable, read_bundle
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,3 +160,27 @@ def test_a_release_that_waits_may_take_over_before_the_record_has_ended(
     monkeypatch.setattr(record, "run", overtaken)
     run(world, release, monkeypatch, "SettleOperator", "record")
     assert world.load(release).state == "failed"
+
+
+def test_what_a_pod_found_damaged_is_condemned_by_the_task_that_waited_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from trainyard_airflow import seams
+    from trainyard_airflow.operators.watch import WatchOperator
+
+    release = world.deployed(world.planned())
+    manifest = read_bundle(world.ctx.objects, release.plan.fingerprint)
+    blob = next(entry.blob for entry in manifest.files if entry.path == "model.pt")
+    world.ctx.objects.put(keys.blob(blob), b"damaged")
+    monkeypatch.setattr(seams, "context", lambda ti=None: world.again())
+    operator = WatchOperator(task_id="canary_ready", stage="ready")
+    context: Any = {"ti": TaskInstance({"model": release.model, "release": release.id})}
+    told = "model.pt is damaged in S3: its digest is another."
+    with pytest.raises(AirflowFailException, match="The bundle is marked"):
+        operator.resume(context, {"status": "failed", "error": "CorruptArtifact", "message": told})
+    assert not bundle_usable(world.ctx.objects, release.plan.fingerprint)
+    failure = world.load(release).failure
+    assert failure is not None
+    assert failure.message.startswith("model.pt is damaged")

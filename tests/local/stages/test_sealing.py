@@ -20,7 +20,9 @@ from trainyard.stages import canary, fetch, publish
 from trainyard.stages.context import Context, Skip
 from trainyard.stages.sealing import checked
 from trainyard.store import keys
+from trainyard.store.damage import condemn
 from trainyard.store.documents import decode, encode
+from trainyard.store.keys import bundle_damage
 from trainyard.store.signing import FIELD, Keyring, key_id
 from trainyard.store.trees import read_tree
 from trainyard_cli import bucket as commands
@@ -133,6 +135,16 @@ def test_what_was_there_before_the_keys_is_signed_by_hand(
         return {row["key"]: (row["state"], row["done"]) for row in json.loads(done.output)}
 
     wanted = {release.plan.model_manifest, release.plan.bundle_manifest, f"releases/tiny/{release.id}.json"}
+    # A signature would make another manifest of it, and void the mark.
+    condemn(world.ctx.objects, release.plan.fingerprint, "model.pt", "its digest is another")
+    marked = {**dict.fromkeys(wanted, ("unsigned", True)), release.plan.bundle_manifest: ("damaged", False)}
+    before = world.ctx.objects.get(release.plan.bundle_manifest).body
+    assert sign("--yes") == marked
+    assert world.ctx.objects.get(release.plan.bundle_manifest).body == before
+    world.ctx.objects.delete(bundle_damage(release.plan.fingerprint))
+    for key in wanted - {release.plan.bundle_manifest}:
+        document = decode(world.ctx.objects.get(key).body, key)
+        world.ctx.objects.put(key, encode({name: document[name] for name in document if name != FIELD}))
     assert sign() == dict.fromkeys(wanted, ("unsigned", False))
     assert sign("--yes") == dict.fromkeys(wanted, ("unsigned", True))
     assert sign("--yes") == dict.fromkeys(wanted, ("signed", False))
