@@ -9,6 +9,7 @@ from typing import Any
 from trainyard.errors import NotFound, TrainyardError
 from trainyard.release import Release, parse_release
 from trainyard.settings import Settings
+from trainyard.stages.progress import add_progress
 from trainyard.store.channels import Channel, Channels
 from trainyard.store.ledger import Ledger
 from trainyard.store.objects import Objects, client
@@ -42,7 +43,11 @@ def by_run(find: Callable[[], dict[str, str] | None]) -> Callable[[str], dict[st
         try:
             if not where:
                 where.update(find() or {})
-            return Ledger(objects()).read(where["model"], where["release"]).document if where else None
+            if not where:
+                return None
+            record = Ledger(objects()).read(where["model"], where["release"]).document
+            add_progress(objects(), record)
+            return record
         except (NotFound, TrainyardError):
             return None
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from trainyard import catalogue
 from trainyard.errors import TrainyardError
 from trainyard.settings import Settings
+from trainyard.stages.progress import doing, with_progress
 from trainyard_cli import records
 
 
@@ -26,9 +27,7 @@ def show(console: Console) -> None:
         except TrainyardError as error:
             table.add_row(model, "?", "?", "?", str(error))
             continue
-        newest = last[0] if last else None
-        table.add_row(
-            model, channel.stable or "-", channel.previous or "-",
-            newest.id if newest else "-", (newest.outcome or newest.state) if newest else "-",
-        )  # fmt: skip
+        newest = with_progress(records.objects(), last[0]) if last else None
+        row = (newest.id, newest.outcome or doing(newest) or newest.state) if newest else ("-", "-")
+        table.add_row(model, channel.stable or "-", channel.previous or "-", *row)
     console.print(table)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 EVERY_SECONDS = 5.0
@@ -74,13 +74,7 @@ class Progress:
         }
 
     def line(self) -> str:
-        done, skipped, finished, rate, left = self._now()
-        text = f"{self.what}: {_bytes(done + skipped)} of {_bytes(self.total)}, {_bytes(rate)}/s"
-        if finished:
-            text += f", {finished} of {self.files} files"
-        if left and rate:
-            text += f", {_duration(left / rate)} left"
-        return text
+        return f"{self.what}: {words(self.figures())}"
 
     def _now(self) -> tuple[int, int, int, float, int]:
         with self._lock:
@@ -103,6 +97,16 @@ class Progress:
             self.report(self.figures())
         except Exception as error:  # a transfer does not fail because nobody can watch it
             log.warning("cannot report progress: %s", error)
+
+
+def words(figures: Mapping[str, Any]) -> str:
+    """`figures()` for people: how much of how much, how fast, how long still."""
+    text = f"{_bytes(figures['done'])} of {_bytes(figures['total'])}, {_bytes(figures['rate'])}/s"
+    if figures["files_done"]:
+        text += f", {figures['files_done']} of {figures['files']} files"
+    if figures["seconds_left"]:
+        text += f", {_duration(figures['seconds_left'])} left"
+    return text
 
 
 def _bytes(count: float) -> str:

@@ -120,6 +120,14 @@ class Context:
 
         return self.change(release, change)
 
+    def note(self, release: Release, stage: str, words: str) -> Release:
+        """What a stage that runs says of itself meanwhile."""
+
+        def change(document: dict[str, Any]) -> None:
+            document["stages"][stage]["note"] = words
+
+        return self.change(release, change)
+
     def end(self, release: Release, stage: str, result: Done | Skip) -> Release:
         data = dict(result.data) if isinstance(result, Done) else {}
         state: StageState = "done" if isinstance(result, Done) else "skipped"

@@ -8,6 +8,7 @@ from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.stages.plan import origin_of
+from trainyard.stages.progress import fetch_progress, forget
 from trainyard.stages.sealing import seal_model
 from trainyard.store.announcements import wait_until_free
 from trainyard.store.bundles import missing_blobs
@@ -45,6 +46,11 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
     )
 
 
+def progress(ctx: Context, release: Release) -> str:
+    """How far the pod is, for the record; empty while it has not said."""
+    return fetch_progress(ctx.objects, release.id)
+
+
 def _is_there(ctx: Context, release: Release) -> bool:
     """Mirrored, and whole: a blob that was damaged is set aside, and the fetch brings that one again."""
     try:
@@ -62,6 +68,7 @@ def finish(ctx: Context, release: Release) -> Done:
     CorruptArtifact."""
     seal_model(ctx, release)
     manifest = read_model(ctx.objects, release.spec.model.repo, release.plan.revision)
+    forget(ctx.objects, release.id)
     return Done(
         f"{len(manifest.files)} files, {manifest.size / 1e6:.1f} MB of {release.spec.model.repo}"
         f"@{release.plan.revision[:12]} are in S3, digests verified",

@@ -12,6 +12,7 @@ from trainyard.release import Release, parse_release
 from trainyard.report.html import render_html
 from trainyard.stages.context import Context
 from trainyard.stages.plan import run_key
+from trainyard.stages.progress import doing, with_progress
 from trainyard.stages.reporting import make_report
 from trainyard_airflow import seams
 
@@ -39,12 +40,13 @@ def overview() -> str:
     for model in catalogue.names(ctx.settings.releases_dir):
         found: list[Release] = [parse_release(item.document) for item in ctx.ledger.list(model)]
         found.sort(key=lambda release: release.created_at, reverse=True)
-        rows.append({"model": model, "channel": ctx.channels.read(model), "releases": found[:10]})
-    return _templates().get_template("overview.html").render(rows=rows)
+        shown = [with_progress(ctx.objects, release) for release in found[:10]]
+        rows.append({"model": model, "channel": ctx.channels.read(model), "releases": shown})
+    return _templates().get_template("overview.html").render(rows=rows, doing=doing)
 
 
 def _report(ctx: Context, model: str, release: str) -> str:
-    return render_html(make_report(ctx, ctx.load(model, release)))
+    return render_html(make_report(ctx, with_progress(ctx.objects, ctx.load(model, release))))
 
 
 def _templates() -> Environment:
