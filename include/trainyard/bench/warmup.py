@@ -6,31 +6,37 @@ import http.client
 import json
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.metrics import parse_metrics
+from trainyard.bench.pictures import Painter
+from trainyard.bench.script import question
 from trainyard.bench.words import prompt
-from trainyard.bench.workload import payload
+from trainyard.bench.workload import Workload, payload
 from trainyard.errors import PermanentError, TransientError
 
 WINDOW = 3  # generations whose median is compared with the median of as many before
 SETTLED = 0.20
+LEAST_BUCKET = 128  # tokens: of NxDI's and of the native plugin's
 CHAT = "/v1/chat/completions"
 FINISHED = ("stop", "length")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """latencies: seconds of each successful generation, in order. settled: they stopped changing."""
+    """latencies: seconds of each successful round of `together` generations, in order. settled: they stopped
+    changing."""
 
     url: str
     prompt_tokens: int
     latencies: tuple[float, ...]
     failures: tuple[str, ...]
     settled: bool
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,31 +60,68 @@ def settled(latencies: Sequence[float]) -> bool:
     return abs(last - before) <= SETTLED * before
 
 
-def warm_bucket(
-    url: str, model: str, prompt_tokens: int, *, rounds: int, output_tokens: int, timeout: float
-) -> Bucket:
-    """Generate with prompts of one length until the latency settles, at most `rounds` times.
+def visits(longest: int, together: int) -> list[tuple[int, int]]:
+    """(tokens of a prompt, how many at once), so that every bucket of a server is visited.
 
-    Raises `PermanentError` if not a single generation succeeds.
+    Engines compile for prompts of 128, 256, 512 … tokens up to the longest, and generate for 1, 2, 4 …
+    sequences up to the batch: a first visit to each pays for loading it. A visit lies in the middle of its
+    bucket, where a tokenizer that counts a little otherwise does no harm.
     """
+    sizes = [LEAST_BUCKET]
+    while sizes[-1] * 2 <= longest:
+        sizes.append(sizes[-1] * 2)
+    inside = {max(1, min(longest, size * 3 // 4)) for size in sizes}
+    if longest > sizes[-1]:
+        inside.add((sizes[-1] + longest) // 2)
+    batches = [2**power for power in range(1, together.bit_length()) if 2**power < together]
+    if together > 1:
+        batches.append(together)
+    return [(tokens, 1) for tokens in sorted(inside)] + [(min(inside), batch) for batch in batches]
+
+
+def warm_bucket(
+    url: str,
+    model: str,
+    prompt_tokens: int,
+    *,
+    rounds: int,
+    output_tokens: int,
+    timeout: float,
+    together: int = 1,
+    asking: Workload | None = None,
+) -> Bucket:
+    """Generate with prompts of one length until the latency settles, at most `rounds` times `together`.
+
+    asking: how a server is asked, with pictures where it has those. Raises `PermanentError` if not a single
+    round succeeds.
+    """
+    how = asking or Workload()
+    painter = Painter(how.images.width, how.images.height) if how.images else None
+
+    def ask(number: int) -> Exchange:
+        seed = f"warmup/{prompt_tokens}/{together}/{number}"
+        pictures = (painter.data_url(seed),) if painter else ()
+        body = how.payload(model, [question(prompt(prompt_tokens, seed), pictures)], output_tokens)
+        return Exchange(url.rstrip("/") + how.path, body, timeout=timeout).run()
+
     latencies: list[float] = []
     failures: list[str] = []
-    for number in range(rounds):
-        text = prompt(prompt_tokens, f"warmup/{prompt_tokens}/{number}")
-        body = payload(model, text, output_tokens=output_tokens, extra={"ignore_eos": True})
-        exchange = Exchange(url.rstrip("/") + CHAT, body, timeout=timeout).run()
-        if exchange.ok and exchange.ended is not None:
-            latencies.append(round(exchange.ended - exchange.started, 6))
-        else:
-            failures.append(f"{exchange.error}: {exchange.detail}")
-        if settled(latencies):
-            break
+    with ThreadPoolExecutor(together) as pool:
+        for number in range(rounds):
+            first = number * together
+            asked = list(pool.map(ask, range(first, first + together)))
+            failed = [f"{one.error}: {one.detail}" for one in asked if not one.ok]
+            failures += failed
+            if not failed:  # a round takes as long as its slowest
+                latencies.append(round(max((one.ended or 0.0) - one.started for one in asked), 6))
+            if settled(latencies):
+                break
     if not latencies:
         raise PermanentError(
-            f"{url} answered none of {rounds} generations with prompts of {prompt_tokens} tokens; "
-            f"the last: {failures[-1]}"
+            f"{url} answered none of {rounds} generations with prompts of {prompt_tokens} tokens"
+            f"{f', {together} at once' if together > 1 else ''}; the last: {failures[-1]}"
         )
-    return Bucket(url, prompt_tokens, tuple(latencies), tuple(failures), settled(latencies))
+    return Bucket(url, prompt_tokens, tuple(latencies), tuple(failures), settled(latencies), together)
 
 
 def ask_smoke(url: str, model: str, text: str, *, output_tokens: int, timeout: float) -> Smoke:

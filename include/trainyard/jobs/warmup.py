@@ -1,21 +1,27 @@
 """The warm-up job: real generations through every bucket until latency settles, then the smoke prompts.
 
-Input: `bucket`, `output` (key prefix), `model`, `urls`, `prompts` (smoke prompts), `prompt_tokens` (lengths
-that visit every bucket), `max_rounds`, `output_tokens`, `timeout_seconds`. Writes `warmup.json`, also when it
-fails. What is measured here is not judged.
+Input: `bucket`, `output` (key prefix), `model`, `urls` (one a server), `prompts` (smoke prompts), `visits`
+([[tokens of a prompt, how many at once], …]: those that visit every bucket), `images` (see
+`bench.shapes.Images`; shown in visits of their own), `max_rounds`, `warm_tokens` and `output_tokens` (of
+answers, in visits and to smoke prompts), `timeout_seconds`. Writes `warmup.json`, also when it fails. What is
+measured here is not judged.
 """
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainyard.bench.warmup import Bucket, Smoke, as_rows, ask_smoke, inspect_server, warm_bucket
+from trainyard.bench.workload import Workload
 from trainyard.errors import PermanentError, Problem, Refused
 from trainyard.jobs.runtime import open_store
 
 SCHEMA = "trainyard.warmup/1"
 ROUNDS = 10
+WARM_TOKENS = 8  # enough to generate with every graph
+AT_ONCE = 8  # servers
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -29,27 +35,35 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         raise Refused(problems)
     model, timeout = job["model"], float(job.get("timeout_seconds", 120))
     output_tokens = int(job.get("output_tokens", 16))
+    visits = [(int(tokens), int(together), False) for tokens, together in job.get("visits") or [(64, 1)]]
+    pictured = Workload.from_dict({"images": job["images"]} if job.get("images") else {})
+    if pictured.images:
+        visits += [(tokens, together, True) for tokens, together, _ in visits[:1]]
     servers: list[dict[str, Any]] = []
     buckets: list[Bucket] = []
     smokes: list[Smoke] = []
-    try:
-        for url in job["urls"]:
-            servers.append(inspect_server(url, model, timeout=timeout))
-            buckets += [
+
+    def warm(url: str) -> None:
+        servers.append(inspect_server(url, model, timeout=timeout))
+        for tokens, together, shown in visits:
+            buckets.append(
                 warm_bucket(
                     url,
                     model,
                     tokens,
                     rounds=int(job.get("max_rounds", ROUNDS)),
-                    output_tokens=output_tokens,
+                    output_tokens=int(job.get("warm_tokens", WARM_TOKENS)),
                     timeout=timeout,
+                    together=together,
+                    asking=pictured if shown else None,
                 )
-                for tokens in job.get("prompt_tokens") or [64]
-            ]
-            smokes += [
-                ask_smoke(url, model, text, output_tokens=output_tokens, timeout=timeout)
-                for text in job["prompts"]
-            ]
+            )
+        for text in job["prompts"]:
+            smokes.append(ask_smoke(url, model, text, output_tokens=output_tokens, timeout=timeout))
+
+    try:
+        with ThreadPoolExecutor(min(AT_ONCE, len(job["urls"]))) as pool:
+            list(pool.map(warm, job["urls"]))
     finally:
         key = job["output"].rstrip("/") + "/warmup.json"
         failed = [smoke for smoke in smokes if smoke.problem]

@@ -74,6 +74,7 @@ def problems_of_load(objects: Objects, spec: Spec) -> list[Problem]:
     runs = {"rollout.load": (load.seconds, False)} | {
         f"rollout.steps[{number}]": (step.observe_seconds, True)
         for number, step in enumerate(spec.rollout.steps)
+        if step.synthetic
     }
     wanted, parts = spec.rollout.objectives.min_samples, spec.rollout.extensions + 1
     for where, (seconds, step) in runs.items():

@@ -209,7 +209,7 @@ def test_answers_that_differ_at_temperature_zero_are_a_problem() -> None:
 
 def test_a_failed_smoke_prompt_fails_the_job_and_is_on_record(store: Objects) -> None:
     job = {
-        "bucket": store.bucket, "output": "w/", "model": "m", "prompts": ["hello"], "prompt_tokens": [8],
+        "bucket": store.bucket, "output": "w/", "model": "m", "prompts": ["hello"], "visits": [[8, 1]],
         "max_rounds": 3, "output_tokens": 4,
     }  # fmt: skip
     with truth_server(ttft=0.001, itl=0.0002) as server:
