@@ -181,10 +181,10 @@ def alarms(live: Live, objectives: Objectives) -> list[str]:
 
 
 def _check_beside(live: Live, objectives: Objectives, random: np.random.Generator) -> list[Check]:
-    if not live.canary:
-        return [_note("servers: their own figures could not be read; the samples are judged alone")]
     ours, theirs = together(live.canary), together(live.baseline) if live.baseline else None
     told = told_by(live)
+    if not told and failed_and_ended(ours) is None:
+        return [_note("servers: they told nothing of themselves; the samples are judged alone")]
     found = [*_errors(ours, theirs, objectives), *_slos(live, ours, objectives, told, random)]
     against = [check for check in found if check.outcome in ("fail", "infrastructure_fault")]
     return [*_restarts(ours), *against] or [

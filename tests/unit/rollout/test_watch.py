@@ -68,3 +68,37 @@ def test_what_cannot_be_paired_is_not_watched() -> None:
     single = [replace(sample, pair=None) for sample in simulate(6, pairs=4, tokens=2)[1]]
     assert watch.observe(single, OBJECTIVES) is None
     assert watch.check(None) == []
+
+
+def test_samples_that_come_bit_by_bit_and_in_any_order_say_what_all_at_once_say() -> None:
+    samples = simulate(6, pairs=40, slow=1.6, tokens=6)[1]
+    samples[7] = replace(samples[7], ok=False, error="censored")
+    watcher = watch.Watcher(OBJECTIVES, paired=True)
+    assert watcher.look() is None
+    for start in range(0, len(samples), 9):
+        piece = samples[start : start + 9]
+        watcher.add(reversed(piece))
+        assert watcher.look() == watch.observe(samples[: start + 9], OBJECTIVES)
+    alone = [sample for sample in samples if sample.arm == "canary"]
+    single = watch.Watcher(OBJECTIVES, paired=False)
+    single.add(alone)
+    assert single.look() == watch.observe(alone, OBJECTIVES)
+
+
+def test_a_test_that_was_stopped_fails_with_as_many_samples_as_it_has() -> None:
+    samples = simulate(1, pairs=14, slow=2.5, tokens=8)[1]
+    stopped = {"at": 9.5, "pairs": 14, "reasons": ["itl (body)"]}
+    many = replace(OBJECTIVES, min_samples=200)
+    verdict = judge(summary_of(samples) | {"stopped": stopped}, samples, many, baseline_expected=True)
+    assert verdict.outcome == "fail"
+    assert "the load test was stopped after 14 pairs" in verdict.reasons[0]
+
+
+def test_a_test_that_was_stopped_without_an_alarm_in_its_data_is_too_short_to_pass_or_to_fail() -> None:
+    stopped = {"at": 9.5, "pairs": 40, "reasons": ["itl (body)"]}
+    for knobs in ({}, {"slow": 1.3}):  # by wider margins than those it was stopped by
+        samples = simulate(2, pairs=40, tokens=8, **knobs)[1]
+        wide = replace(OBJECTIVES, max_ratio=dict.fromkeys(OBJECTIVES.max_ratio, 3.0), ttft_p95_seconds=0.001)
+        verdict = judge(summary_of(samples) | {"stopped": stopped}, samples, wide, baseline_expected=True)
+        assert verdict.outcome == "inconclusive"
+        assert "stopped after 10 s by an alarm (itl (body)) that its data do not raise now" in verdict.summary
