@@ -12,8 +12,8 @@ from trainyard.bench.samples import Sample
 from trainyard.report import curves
 from trainyard.report.document import Phase, Report
 from trainyard.report.phases import failures
-from trainyard.report.plots import RATIO_METRICS
-from trainyard.report.timeline import METRICS
+from trainyard.report.plots import METRICS
+from trainyard.report.timeline import TIMELINES
 
 SCHEMA = "trainyard.report/1"
 
@@ -51,13 +51,13 @@ def _phase(phase: Phase) -> dict[str, Any]:
         "verdict": phase.verdict.to_dict() if phase.verdict else None,
         "summary": dict(phase.summary),
         "failures": failures(phase.summary.get("arms") or {}, phase.samples),
-        "distributions": {metric: _distributions(metric, phase.samples) for metric in RATIO_METRICS},
+        "distributions": {metric: _distributions(metric, phase.samples) for metric in METRICS},
         "over_time": {
             metric: {
                 arm: [asdict(window) for window in curves.windows(own, attribute)]
                 for arm, own in curves.by_arm(phase.samples).items()
             }
-            for metric, (_, attribute) in METRICS.items()
+            for metric, (_, attribute) in TIMELINES.items()
         },
     }
 

@@ -10,10 +10,10 @@ from typing import Any
 from markupsafe import Markup
 
 from trainyard.bench.samples import Sample
-from trainyard.report import figures
+from trainyard.report import curves, figures
 from trainyard.report.climbs import climb, served
 from trainyard.report.document import Phase
-from trainyard.report.plots import RATIO_METRICS, ecdf, over_baseline, tail
+from trainyard.report.plots import METRICS, ecdf, over_baseline, tail
 from trainyard.report.timeline import over_time
 from trainyard.rollout.verdict import SEVERITY
 
@@ -45,6 +45,7 @@ def phase_view(phase: Phase) -> dict[str, Any]:
         "rates": figures.rates(phase.summary),
         "limits": figures.limits(phase.summary),
         "prices": figures.prices(phase.summary),
+        "stopped": phase.summary.get("stopped"),
         "groups": groups(phase),
         "failures": failures(arms, phase.samples),
         "generator": phase.summary.get("generator") or {},
@@ -58,12 +59,13 @@ def groups(phase: Phase) -> list[Group]:
     checks = phase.verdict.checks if phase.verdict else ()
     slos = {check.metric: check.limit for check in checks if check.kind == "slo" and check.statistic == "p95"}
     margins = [check.limit for check in checks if check.kind == "baseline" and check.limit]
+    values = {metric: curves.sorted_values(samples, metric) for metric in METRICS}
     distributions = [
-        (figures.TITLES[metric], more, draw(metric, samples, limit=slos.get(metric)))
-        for metric in RATIO_METRICS
+        (figures.TITLES[metric], more, draw(metric, values[metric], limit=slos.get(metric)))
+        for metric in METRICS
         for draw, more in ((ecdf, "share that fast"), (tail, "share slower, logarithmic"))
     ]
-    ratio = over_baseline(samples, allowed=max(margins, default=None))
+    ratio = over_baseline(values, allowed=max(margins, default=None))
     times = [
         (title, "from when it was due", over_time(metric, samples))
         for metric, title in (("ttft", "Time to first token"), ("e2e", "End to end"))
@@ -72,7 +74,7 @@ def groups(phase: Phase) -> list[Group]:
         group
         for group in (
             _group("Distributions", names, distributions),
-            _group("Canary over baseline", RATIO_METRICS, [("Ratio by percentile", "1 is equal", ratio)]),
+            _group("Canary over baseline", METRICS, [("Ratio by percentile", "1 is equal", ratio)]),
             _group("Over the run", names, times, marks=True, note=_thinned(phase)),
             _sweep(phase.summary.get("sweep") or {}),
         )

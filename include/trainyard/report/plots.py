@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from trainyard.bench.samples import Sample
 from trainyard.bench.summary import quantile
 from trainyard.report import curves
 from trainyard.report.canvas import (
@@ -27,12 +26,12 @@ from trainyard.report.canvas import (
 )
 
 MOST_TIMES = 8.0  # slower or faster than the baseline fits on the plot
-RATIO_METRICS = ("ttft", "itl", "e2e")
+METRICS = ("ttft", "itl", "e2e")
+Arms = Mapping[str, Sequence[float]]  # ascending seconds, an arm: `curves.sorted_values`
 
 
-def ecdf(metric: str, samples: Sequence[Sample], *, limit: float | None = None) -> Markup | None:
+def ecdf(metric: str, arms: Arms, *, limit: float | None = None) -> Markup | None:
     """Share of requests (or token gaps) at least as fast, an arm a curve. limit: the SLO of p95, seconds."""
-    arms = curves.sorted_values(samples, metric)
     if not arms:
         return None
     widest = max(quantile(numbers, 0.99) for numbers in arms.values()) * 1.1 or 0.001
@@ -52,9 +51,8 @@ def ecdf(metric: str, samples: Sequence[Sample], *, limit: float | None = None) 
     return canvas.render()
 
 
-def tail(metric: str, samples: Sequence[Sample], *, limit: float | None = None) -> Markup | None:
+def tail(metric: str, arms: Arms, *, limit: float | None = None) -> Markup | None:
     """Share of requests (or token gaps) that were slower. Both axes are logarithmic: the slowest show."""
-    arms = curves.sorted_values(samples, metric)
     if not arms:
         return None
     low = max(TINY, min(quantile(numbers, 0.1) for numbers in arms.values()))
@@ -74,11 +72,10 @@ def tail(metric: str, samples: Sequence[Sample], *, limit: float | None = None) 
     return canvas.render()
 
 
-def over_baseline(samples: Sequence[Sample], *, allowed: float | None = None) -> Markup | None:
+def over_baseline(metrics: Mapping[str, Arms], *, allowed: float | None = None) -> Markup | None:
     """The canary's quantiles divided by the baseline's. allowed: the margin of the objectives."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for metric in RATIO_METRICS:
-        arms = curves.sorted_values(samples, metric)
+    for metric, arms in metrics.items():
         if "canary" in arms and "baseline" in arms:
             points = curves.ratios(arms["canary"], arms["baseline"])
             if points:

@@ -28,7 +28,7 @@ SLOWEST = 60
 CROSSES = 300
 NAME = 8  # characters that fit beside the strip
 STRIP = 0.14  # of the height, for failures
-METRICS = {
+TIMELINES = {
     "ttft": ("Time to first token over the run", "ttft_from_intended"),
     "e2e": ("End to end over the run", "e2e_from_intended"),
 }
@@ -39,7 +39,7 @@ def over_time(metric: str, samples: Sequence[Sample]) -> Markup | None:
     medians; what failed is a cross in the strip below, what was cut off a ring there."""
     if not samples:
         return None
-    title, attribute = METRICS[metric]
+    title, attribute = TIMELINES[metric]
     shift, length, borders = curves.offsets(samples)
     taken = {
         id(sample): max(TINY, value)

@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rollout.simulated import simulate
-from trainyard.report.canvas import ticks
+from trainyard.bench.cost import Hardware, economy
+from trainyard.bench.samples import Sample
+from trainyard.bench.summary import summarize
+from trainyard.report.canvas import Linear, Log, Odds, ticks
+from trainyard.report.curves import sorted_values
 from trainyard.report.document import Report, from_record
 from trainyard.report.html import render_html
 from trainyard.report.plots import ecdf, over_baseline, tail
-from trainyard.report.text import render_text
+from trainyard.report.text import render_summary, render_text
 from trainyard.report.timeline import over_time, weight_steps
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import Objectives
@@ -217,8 +221,13 @@ def test_ticks_are_round_and_few(high: float) -> None:
 @given(st.integers(1, 30), st.floats(0, 1), st.sampled_from(["ttft", "itl", "tpot", "e2e"]))
 def test_plots_of_any_samples_hold_only_numbers(pairs: int, errors: float, metric: str) -> None:
     _, samples = simulate(pairs, pairs=pairs, errors=errors, tokens=3)
-    found = [ecdf(metric, samples, limit=0.05), tail(metric, samples, limit=0.05)]
-    found += [over_time("ttft", samples), over_time("e2e", samples), over_baseline(samples, allowed=1.2)]
+    arms = sorted_values(samples, metric)
+    found = [ecdf(metric, arms, limit=0.05), tail(metric, arms, limit=0.05)]
+    found += [
+        over_time("ttft", samples),
+        over_time("e2e", samples),
+        over_baseline({metric: arms}, allowed=1.2),
+    ]
     for plot in found:
         if plot is None:
             assert errors > 0 or pairs < 10  # of no success, or too few, there is no distribution
@@ -228,11 +237,96 @@ def test_plots_of_any_samples_hold_only_numbers(pairs: int, errors: float, metri
 
 
 def test_no_data_gives_no_plot() -> None:
-    assert ecdf("ttft", []) is None
-    assert tail("ttft", []) is over_time("ttft", []) is over_baseline([]) is None
+    assert ecdf("ttft", {}) is tail("ttft", {}) is over_baseline({"ttft": {}}) is None
+    assert over_time("ttft", []) is None
     assert weight_steps([], 0.0) is None
 
 
 @pytest.mark.parametrize("points", [[(5.0, 10.0)], [(5.0, 5.0), (5.0, 50.0)]])
 def test_a_single_moment_can_be_drawn(points: list[tuple[float, float]]) -> None:
     assert "M" in str(weight_steps(points, points[0][0]))
+
+
+@given(st.floats(1e-7, 1e3), st.floats(1.01, 1e6))
+def test_logarithmic_ticks_are_few_and_lie_within(low: float, times: float) -> None:
+    scale = Log(low, low * times)
+    found = scale.ticks()
+    assert len(found) <= 6
+    assert found == sorted(found)
+    assert all(0 <= scale.share(tick) <= 1 for tick in found)
+    assert times < 12 or found
+
+
+@given(st.floats(-10, 1e9), st.sampled_from([Linear(5.0, 1.0), Log(0.1, 10.0), Odds(0.1, 0.999)]))
+def test_nothing_is_drawn_outside_of_a_plot(value: float, scale: Linear | Log | Odds) -> None:
+    assert 0 <= scale.share(value) <= 1
+
+
+def test_what_a_server_said_is_shown_and_inert() -> None:
+    shown = document()
+    rows = shown["phases"][0]["samples"]
+    rows[0] |= {"ok": False, "error": "error_event", "detail": f"{EVIL}<img src=x onerror=alert(1)>"}
+    rows[1] |= {"ok": False, "error": EVIL, "detail": EVIL}
+    samples = [Sample.from_row(row) for row in rows]
+    shown["phases"][0]["summary"]["arms"] = summarize(samples, [EVIL, "canary", "baseline"])
+    page = render_html(Report.from_dict(shown))
+    tags = {tag for tag, _ in read(page).tags}
+    assert not tags & {"script", "img"}
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "an error inside a stream that began with 200" in page
+
+
+def test_the_page_names_no_address_but_those_that_it_was_given() -> None:
+    page = render_html(Report.from_dict(document(slow=2.5)))
+    assert set(re.findall(r"https?://[^\s\"<]+", page)) == {"http://127.0.0.1:1/x"}
+    assert not re.search(r"@import|url\(|src=|<link", page)
+
+
+def test_the_page_begins_with_the_verdict_and_its_reasons_then_figures_then_plots() -> None:
+    shown = document(slow=2.5)
+    shown["phases"][0]["summary"] |= {
+        "stopped": {"at": 12.0, "reasons": ["itl"]},
+        "workload": {"max_loop_lag_seconds": 0.1, "max_cpu_share": 0.9},
+        "sweep": {
+            "canary": {
+                "steps": [
+                    {"offered": 5.0, "served": 5.0, "ttft_p95": 0.1, "failed": 0.0, "good": True},
+                    {"offered": 9.0, "served": 7.0, "ttft_p95": 0.9, "failed": 0.0, "good": False},
+                ],
+                "knee": {"offered": 5.0, "served": 5.0, "ttft_p95": 0.1, "failed": 0.0, "good": True},
+                "limit": 0.3,
+            }
+        },
+    }
+    shown["phases"][0]["summary"]["generator"] |= {"cpu_share": 0.25}
+    arms = shown["phases"][0]["summary"]["arms"]
+    arms["canary"]["economy"] = economy(
+        arms["canary"], Hardware(cores=8, dollars_per_hour=4.0, price="a price")
+    )
+    arms["canary"]["goodput"] = {"limits": {"ttft": 0.5}, "requests_per_second": 1.5, "share": 0.75}
+    page = render_html(Report.from_dict(shown))
+    places = [
+        page.index(words)
+        for words in (
+            'class="reasons"', "<h3>Latencies</h3>", "Time per output token",
+            "Throughput, goodput, cost", "75.0 %", "Output tokens/s per core", "$ per million output tokens",
+            "within ttft 500 ms", "a price", "Distributions", "Canary over baseline", "Over the run",
+            "Sweep to the knee", "keeps up until 5 requests/s", "Load generator", "allowed 90 %",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert "stopped after 12.0 s: itl" in page
+    assert page.count("<svg") == 12
+
+
+def test_a_summary_of_the_first_version_is_shown_with_what_it_has() -> None:
+    shown = document()
+    for own in shown["phases"][0]["summary"]["arms"].values():
+        for key in ("input_tokens_per_second", "lengths", "goodput", "tpot", "ttft_from_intended"):
+            own.pop(key, None)
+    report = Report.from_dict(shown)
+    page = render_html(report)
+    assert "Output tokens/s" in page
+    assert "Input tokens/s" not in page
+    assert "canary: 40 requests" in render_text(report)
+    assert "\n".join(render_summary(report.phases[0].summary)).count("tpot") == 0
