@@ -13,7 +13,7 @@ from typing import Protocol
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 38
 LETTER = 7.5  # wide, at most
 TINY = 1e-7  # seconds; a logarithm has no place for zero
 
