@@ -89,7 +89,7 @@ class MeetingPlace:
         self._others: dict[int, Progress] = {}
         self._fetched: dict[int, int] = {}
         self._folder: Path | None = None
-        self._pieces = self._sent = 0
+        self._beats = self._pieces = self._sent = 0
         self._unsent: list[bytes] = []
 
     @property
@@ -183,7 +183,11 @@ class MeetingPlace:
         return Known(together([known.seen, *self._others.values()]), halted)
 
     def _live(self, seen: Progress, began: float) -> None:
-        self._say("beat", {"began": began, "pieces": self._pieces, "seen": seen.to_dict()})
+        self._beats += 1  # no beat is like another: an unchanged object looks like silence
+        self._say(
+            "beat",
+            {"number": self._beats, "began": began, "pieces": self._pieces, "seen": seen.to_dict()},
+        )
 
     def _send(self) -> None:
         if self._unsent:

@@ -1,0 +1,151 @@
+"""Load tests that several pods carry: real jobs, each a process, that meet in a real S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.seaweed import S3Server
+from tests.support.truth_server import truth_server
+from trainyard.bench.samples import unpack
+from trainyard.bench.workload import Workload
+from trainyard.jobs.runtime import EXIT_TRANSIENT, RESULT_PREFIX
+from trainyard.store.objects import Objects
+
+ROOT = Path(__file__).parents[3] / "include"
+OUTPUT = "measurements/m/r/load/0/"
+SOON = {"silence_seconds": 3, "beat_seconds": 0.3, "go_seconds": 2, "ready_seconds": 60}
+QUICK: dict[str, Any] = {"output_tokens": 6, "timeout_seconds": 3, "max_loop_lag_seconds": 30}
+
+Pods = list[subprocess.Popen[str]]
+
+
+@pytest.fixture
+def pods() -> Iterator[Pods]:
+    running: Pods = []
+    yield running
+    for pod in running:
+        if pod.poll() is None:
+            os.killpg(pod.pid, signal.SIGKILL)
+        pod.communicate()
+
+
+def start(pods: Pods, s3: S3Server, job: dict[str, Any], of: int, tmp_path: Path) -> None:
+    for index in range(of):
+        told = {**job, "crew": {"index": index, "of": of, "attempt": "0a", **SOON}}
+        environment = {
+            **os.environ,
+            **s3.environment,
+            "PYTHONPATH": str(ROOT),
+            "TRAINYARD_JOB": json.dumps(told),
+            "TRAINYARD_TERMINATION_LOG": str(tmp_path / f"termination-{index}"),
+        }
+        argv = [sys.executable, "-m", "trainyard.jobs", "loadtest"]
+        pods.append(
+            subprocess.Popen(
+                argv,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+
+
+def ended(pod: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = pod.communicate(timeout=60)
+    return pod.returncode, output
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        {"arrivals": {"process": "poisson", "rate": 30}, "duration_seconds": 2, "processes": 2},
+        {"concurrency": 3, "requests": 60, "duration_seconds": 60},
+    ],
+    ids=["open", "closed"],
+)
+def test_two_pods_leave_one_summary_with_every_pair_once(
+    s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path, loop: dict[str, Any]
+) -> None:
+    workload = {**QUICK, **loop}
+    with truth_server(ttft=0.01, itl=0.001) as canary, truth_server(ttft=0.01, itl=0.001) as baseline:
+        job = {
+            "bucket": bucket,
+            "output": OUTPUT,
+            "seed": 5,
+            "model": "m",
+            "arms": {"canary": [canary.url], "baseline": [baseline.url]},
+            "workload": workload,
+        }
+        start(pods, s3_server, job, 2, tmp_path)
+        results = [ended(pod) for pod in pods]
+        asked = {"canary": len(canary.truths), "baseline": len(baseline.truths)}
+    assert [code for code, _ in results] == [0, 0], "\n".join(output for _, output in results)
+    told = json.loads(results[0][1].splitlines()[-1].removeprefix(RESULT_PREFIX))
+    store = Objects(s3_server.client(), bucket)
+    # What they told each other is gone.
+    kept = {info.key.removeprefix(OUTPUT) for info in store.list(OUTPUT)}
+    assert kept == {"samples.ndjson.gz", "summary.json"}
+    samples = unpack(store.get(f"{OUTPUT}samples.ndjson.gz").body)
+    summary = json.loads(store.get(f"{OUTPUT}summary.json").body)
+    assert {arm: figures["requests"] for arm, figures in summary["arms"].items()} == asked
+    assert told["arms"]["canary"]["requests"] == asked["canary"]
+    assert summary["workers"] == 2
+    pairs = Counter(sample.pair for sample in samples)
+    described = Workload.from_dict(workload)
+    moments = described.schedule.schedule(5) if described.schedule else []
+    wanted = len(moments) or workload["requests"]
+    assert pairs == dict.fromkeys(range(wanted), 2)
+    assert [sample.started for sample in samples] == sorted(sample.started for sample in samples)
+    # Both took part, from the same moment on.
+    begun = {half: min(s.started + s.intended for s in samples if s.pair % 2 == half) for half in (0, 1)}  # type: ignore[operator]
+    if moments:
+        assert summary["generator"]["achieved"] == 1.0
+        intended = sorted({round(sample.started + sample.intended, 4) for sample in samples})
+        first = begun[0] - moments[0]
+        assert [moment - first for moment in intended] == pytest.approx(moments, abs=0.1)
+    else:
+        assert {sample.user for sample in samples} == {0, 1, 2}
+        assert begun[0] == pytest.approx(begun[1], abs=1.0)
+
+
+def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_summary(
+    s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
+) -> None:
+    store = Objects(s3_server.client(), bucket)
+    with truth_server(ttft=0.01, itl=0.001) as server:
+        job = {
+            "bucket": bucket,
+            "output": OUTPUT,
+            "seed": 5,
+            "model": "m",
+            "arms": {"canary": [server.url]},
+            "workload": {**QUICK, "arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 60},
+        }
+        start(pods, s3_server, job, 2, tmp_path)
+        deadline = time.monotonic() + 40
+        while not list(store.list(f"{OUTPUT}rows/0a/1/")):  # its first rows are there
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(pods[1].pid, signal.SIGKILL)  # as a container goes: all its processes at once
+        code, output = ended(pods[0])
+    assert code == EXIT_TRANSIENT, output
+    assert json.loads((tmp_path / "termination-0").read_text()) == {
+        "error": "TransientError",
+        "message": "worker 1 of the load test said nothing for 3 s; what was measured is not judged",
+    }
+    kept = {info.key.removeprefix(OUTPUT) for info in store.list(OUTPUT)}
+    assert "summary.json" not in kept
+    assert {"crew/0a/failed-0.json", "rows/0a/1/000001.ndjson.gz"} < kept  # to look at; the others heard
