@@ -12,7 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
+
+from local.shims.server.metrics import Metrics
 
 
 @dataclass
@@ -47,6 +50,7 @@ class TruthServer:
         self.connections = 0
         self.url = ""
         self._count = 0
+        self.metrics = Metrics("m", 4096)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -81,7 +85,7 @@ class TruthServer:
             kind = "application/json"
             text = json.dumps({"object": "list", "data": [{"id": name} for name in self.behaviour.names]})
         elif path == "/metrics":
-            text = '# HELP vllm:x y\n# TYPE vllm:x gauge\nvllm:num_requests_running{model_name="m"} 0\n'
+            text = self.metrics.render()
         elif path != "/health":
             status = "404 Not Found"
         writer.write(
@@ -134,6 +138,9 @@ class TruthServer:
             part = {"message": {"role": "assistant", "content": answer}} if chat else {"text": answer}
             send({"choices": [{"index": 0, **part, "finish_reason": "length"}], "usage": usage(total)})
             writer.write(b"0\r\n\r\n")
+            now = time.monotonic()
+            truth.writes = [(now - how.itl * (total - 1), 1), (now, total - 1)]
+            self._observe(truth)
             return
         if how.early_role_chunk and chat:
             send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
@@ -162,6 +169,17 @@ class TruthServer:
         if fault != "no_done":
             send("[DONE]")
         writer.write(b"0\r\n\r\n")
+        self._observe(truth)
+
+    def _observe(self, truth: Truth) -> None:
+        """Of whole answers, for /metrics."""
+        shown, stamps = self.metrics, [stamp for stamp, _ in truth.writes]
+        shown.success.inc(1, finished_reason="length")
+        shown.first_token.observe(stamps[0] - truth.asked)
+        shown.end_to_end.observe(time.monotonic() - truth.asked)
+        for (before, _), (now, tokens) in pairwise(truth.writes):
+            for _ in range(tokens):
+                shown.inter_token.observe((now - before) / tokens)
 
 
 @contextmanager

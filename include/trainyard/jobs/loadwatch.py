@@ -38,7 +38,10 @@ class Beside:
         self._recorded: dict[str, Any] | None = None
         self.alarm = threading.Event()
         self.stopped: dict[str, Any] | None = None
-        self.stop = EarlyStop(_watch_samples(job, store)) if synthetic and job.get("watch") else None
+        # Of several pods the first one sees the rows of all, and asks the servers for all.
+        leads = not (job.get("crew") or {}).get("index")
+        watched = leads and bool(job.get("watch"))
+        self.stop = EarlyStop(_watch_samples(job, store)) if synthetic and watched else None
         self._every = period(seconds)
         self._scraper = (
             Scraper(
@@ -46,9 +49,9 @@ class Beside:
                 self._file,
                 every=self._every,
                 synthetic=synthetic,
-                seen=self._watch_servers() if not synthetic and job.get("watch") else None,
+                seen=self._watch_servers() if not synthetic and watched else None,
             )
-            if job.get("servers")
+            if leads and job.get("servers")
             else None
         )
 
