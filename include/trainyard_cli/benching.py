@@ -17,15 +17,17 @@ from trainyard.bench.cost import Hardware
 from trainyard.bench.goodput import Limits
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import pack
-from trainyard.bench.warmup import warm_bucket
+from trainyard.bench.warmup import visits, warm_bucket
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused, TrainyardError
 from trainyard.report.document import Phase, Report
 from trainyard.report.text import render_summary
+from trainyard_cli.asked import asked
 from trainyard_cli.bench_report import with_economy, write
 
 ARM, BASELINE = "server", "baseline"
-WARM_ROUNDS = 12
+WARM_ROUNDS, WARM_TOKENS = 12, 8
+MOST_TOGETHER = 64
 MODELS_SECONDS = 10.0
 
 
@@ -53,17 +55,9 @@ def ask(question: Question, console: Console, *, as_json: bool) -> int:
     workload = question.workload
     if question.warm_up:
         for (url,) in urls.values():
-            bucket = warm_bucket(
-                url,
-                model,
-                workload.prompt_tokens,
-                rounds=WARM_ROUNDS,
-                output_tokens=min(16, workload.output_tokens),
-                timeout=workload.timeout_seconds,
-            )
+            words = warm(url, model, workload)
             if not as_json:
-                state = "settled" if bucket.settled else "has not settled"
-                console.print(f"warm-up of {url}: latency {state} after {len(bucket.latencies)}")
+                console.print(words, soft_wrap=True, highlight=False)
     began = datetime.now(UTC).isoformat()
     samples, summary = run_load(
         model=model, arms=urls, workload=workload, seed=question.seed, limits=question.limits
@@ -82,6 +76,31 @@ def ask(question: Question, console: Console, *, as_json: bool) -> int:
         )  # fmt: skip
     succeeded = all(figures["succeeded"] for figures in summary["arms"].values())
     return 0 if succeeded and summary["generator"]["valid"] else 1
+
+
+def warm(url: str, model: str, workload: Workload) -> str:
+    """Visits every bucket that the workload can reach, until latency settles; none of it is measured.
+
+    Raises PermanentError where the server does not answer.
+    """
+    together = min(workload.concurrency, MOST_TOGETHER)
+    buckets = [
+        warm_bucket(
+            url,
+            model,
+            tokens,
+            rounds=WARM_ROUNDS,
+            output_tokens=WARM_TOKENS,
+            timeout=workload.timeout_seconds,
+            together=at_once,
+            asking=workload,
+        )
+        for tokens, at_once in visits(workload.longest_prompt, together)
+    ]
+    moving = [f"{one.prompt_tokens} x {one.together}" for one in buckets if not one.settled]
+    generations = sum(len(one.latencies) * one.together for one in buckets)
+    state = f"has not settled at {', '.join(moving)} (tokens x at once)" if moving else "settled"
+    return f"warm-up of {url}: {len(buckets)} buckets, {generations} generations, latency {state}"
 
 
 def base(url: str) -> str:
@@ -115,23 +134,6 @@ def parse_stages(text: str, seconds: float) -> list[dict[str, float]]:
     return rows
 
 
-def read_trace(path: Path) -> list[float]:
-    """Moments of a JSONL trace, from its first: `timestamp` in milliseconds (as Mooncake's), or `at` in
-    seconds. Raises Refused."""
-    moments = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            moments.append(float(row["at"]) if "at" in row else float(row["timestamp"]) / 1000)
-        except (ValueError, KeyError, TypeError) as error:
-            remedy = "Give `at` in seconds or `timestamp` in milliseconds"
-            raise Refused(Problem(f"{path}:{number}", line[:80], "is no arrival", remedy)) from error
-    moments.sort()
-    return [round(moment - moments[0], 6) for moment in moments]
-
-
 def report(
     question: Question,
     model: str,
@@ -140,12 +142,10 @@ def report(
     ended: str,
 ) -> Report:
     workload, generator = question.workload, summary["generator"]
-    loop = f"closed, {workload.concurrency} at once" if workload.arrivals is None else "open, by schedule"
     facts = {
         "Server": base(question.url),
         **({"Baseline": base(question.baseline)} if question.baseline else {}),
-        "Loop": loop,
-        "Prompt and answer": f"about {workload.prompt_tokens} and {workload.output_tokens} tokens",
+        **asked(workload),
         "Seed": str(question.seed),
     }
     return Report(

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from trainyard_cli import store
+from trainyard_cli.bench_command import bench
 from trainyard_cli.stack import Stack, stack
 
 if TYPE_CHECKING:
@@ -195,102 +196,7 @@ def doctor(
     )
 
 
-@app.command()
-def bench(
-    url: Annotated[str, typer.Argument(help="An OpenAI-compatible server, such as http://127.0.0.1:8000.")],
-    model: Annotated[str | None, typer.Option(help="Default: the first that the server lists.")] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="Another server, asked the same, request by request.")
-    ] = None,
-    duration: Annotated[float, typer.Option(help="Seconds; of a sweep, of each rate.")] = 30.0,
-    concurrency: Annotated[int, typer.Option(help="Closed loop: requests at once.")] = 8,
-    rate: Annotated[
-        str | None,
-        typer.Option(help="Open loop: requests a second. 10, a ramp 0-50, or a sweep 5,10,20 to the knee."),
-    ] = None,
-    process: Annotated[str, typer.Option(help="Open loop: constant, poisson or gamma.")] = "poisson",
-    shape: Annotated[float, typer.Option(help="Of gamma; below 1 comes in bursts.")] = 1.0,
-    trace: Annotated[
-        Path | None, typer.Option(help="Open loop: JSONL, `timestamp` in ms or `at` in seconds.")
-    ] = None,
-    prompt_tokens: Annotated[int, typer.Option(help="About as many in every prompt.")] = 256,
-    output_tokens: Annotated[int, typer.Option(help="At most so many in every answer.")] = 64,
-    processes: Annotated[int, typer.Option(help="Load generators to share the work among.")] = 1,
-    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 60.0,
-    ttft_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Goodput: seconds to the first token. Of a sweep: what p95 may be (default: 3 x the first)."
-        ),
-    ] = None,
-    itl_limit: Annotated[
-        float | None, typer.Option(help="Goodput: seconds a token, a request's mean (TPOT).")
-    ] = None,
-    e2e_limit: Annotated[float | None, typer.Option(help="Goodput: seconds to the end.")] = None,
-    instance_type: Annotated[
-        str | None, typer.Option(help="Of each server, such as trn2.48xlarge: for cost, and tokens a core.")
-    ] = None,
-    cores: Annotated[
-        int | None, typer.Option(help="Logical NeuronCores of each server (default: all of the instance).")
-    ] = None,
-    price_per_hour: Annotated[
-        float | None, typer.Option(help="Dollars of the instance, or without one of each server.")
-    ] = None,
-    max_lag: Annotated[
-        float, typer.Option(help="Seconds that the generator may be late (p99) in a valid run.")
-    ] = 0.01,
-    completions: Annotated[bool, typer.Option(help="Ask /v1/completions instead of chat.")] = False,
-    plain: Annotated[bool, typer.Option(help="Ask for nothing that OpenAI's own API does not know.")] = False,
-    warm_up: Annotated[bool, typer.Option(help="First ask until latency settles.")] = True,
-    seed: Annotated[int, typer.Option(help="The same seed asks the same.")] = 1,
-    out: Annotated[
-        Path, typer.Option(help="Folder of report.html, report.json, summary.json and the samples.")
-    ] = Path("build/load"),
-    report: Annotated[Path | None, typer.Option(help="The page, instead of in the folder.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary for machines.")] = False,
-) -> None:
-    """Measure a server under load; exits 1 where nothing succeeded or the load generator was too slow."""
-    from trainyard.bench.goodput import Limits
-    from trainyard.bench.workload import Workload
-    from trainyard_cli import benching
-    from trainyard_cli.bench_report import hardware
-
-    with _plain_errors():
-        arrivals: dict[str, object] | None = None
-        if trace is not None:
-            arrivals = {"offsets": benching.read_trace(trace)}
-        elif rate is not None:
-            stages = benching.parse_stages(rate, duration)
-            arrivals = {"process": process, "shape": shape, "stages": stages}
-        workload = Workload.from_dict(
-            {
-                "concurrency": concurrency,
-                "duration_seconds": duration,
-                "arrivals": arrivals,
-                "prompt_tokens": prompt_tokens,
-                "output_tokens": output_tokens,
-                "processes": processes,
-                "timeout_seconds": timeout,
-                "max_loop_lag_seconds": max_lag,
-                "chat": not completions,
-                "continuous_usage": not plain,
-                "extra": {} if plain else {"ignore_eos": True},
-            }
-        )
-        question = benching.Question(
-            url,
-            baseline,
-            model,
-            workload,
-            seed,
-            warm_up,
-            out,
-            limits=Limits(ttft=ttft_limit, itl=itl_limit, e2e=e2e_limit),
-            hardware=hardware(instance_type, cores, price_per_hour),
-            page=report,
-        )
-        code = benching.ask(question, console, as_json=as_json)
-    raise typer.Exit(code)
+app.command()(bench)
 
 
 @app.command()

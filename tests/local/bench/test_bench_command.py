@@ -12,8 +12,9 @@ from tests.support.truth_server import truth_server
 from trainyard.bench.arrivals import Stage
 from trainyard.bench.knee import knee, steps
 from trainyard.bench.samples import Sample, unpack
+from trainyard.bench.trace import read_trace
 from trainyard.errors import Refused
-from trainyard_cli.benching import base, parse_stages, read_trace
+from trainyard_cli.benching import base, parse_stages
 from trainyard_cli.main import app
 
 QUICK = ["--no-warm-up", "--output-tokens", "4", "--prompt-tokens", "8", "--max-lag", "30"]
@@ -68,7 +69,7 @@ def test_rates_are_steps_or_ramps() -> None:
 def test_a_trace_begins_with_its_first_request(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text('{"timestamp": 27482}\n\n{"timestamp": 27000}\n{"at": 27.5}\n')
-    assert read_trace(path) == [0.0, 0.482, 0.5]
+    assert [row.at for row in read_trace(path).rows] == [0.0, 0.482, 0.5]
     path.write_text('{"at": 1}\n{"when": 2}\n')
     with pytest.raises(Refused, match=r"trace\.jsonl:2"):
         read_trace(path)
