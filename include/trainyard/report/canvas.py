@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 38
-LETTER = 7.5  # wide, at most
+LETTER = 8.5  # pixels that one of a label takes at most, with what has to be free beside it
 TINY = 1e-7  # seconds; a logarithm has no place for zero
 
 
