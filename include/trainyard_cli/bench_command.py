@@ -133,7 +133,7 @@ def bench(
                 "output_tokens": output_tokens,
                 "prompt_lengths": _lengths(prompt_tokens, prompt_sigma, prompt_max),
                 "output_lengths": _lengths(output_tokens, output_sigma, output_max),
-                "trace": None if trace is None else str(trace),
+                "trace": None if trace is None else str(trace.resolve()),
                 "prefix": None
                 if prefix_groups is None
                 else {"groups": prefix_groups, "tokens": prefix_tokens},
