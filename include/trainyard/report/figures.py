@@ -107,6 +107,36 @@ def rates(summary: Mapping[str, Any]) -> list[Row]:
     return found
 
 
+def load(summary: Mapping[str, Any]) -> str:
+    """What was sent: `open loop, poisson, 5, 10, 20 requests/s; 256 tokens in, 64 out (medians)`."""
+    workload: Mapping[str, Any] = summary.get("workload") or {}
+    if not workload:
+        return ""
+    told = [_loop(workload)]
+    lengths = [figures["lengths"] for figures in (summary.get("arms") or {}).values() if "lengths" in figures]
+    if lengths and all("p50" in lengths[0][part] for part in ("prompt", "output")):
+        told.append(
+            f"{lengths[0]['prompt']['p50']:.0f} tokens in, {lengths[0]['output']['p50']:.0f} out (medians)"
+        )
+    return "; ".join(told)
+
+
+def _loop(workload: Mapping[str, Any]) -> str:
+    arrivals: Mapping[str, Any] | None = workload.get("arrivals")
+    if not arrivals:
+        return f"closed loop, {workload.get('concurrency', '?')} at once"
+    process = str(arrivals.get("process") or "poisson")
+    stages = arrivals.get("stages") or ([arrivals] if arrivals.get("rate") is not None else [])
+    if not stages:
+        return "open loop, a trace"
+    rates = [
+        f"{stage['rate']:g}"
+        + (f" to {stage['to']:g}" if stage.get("to") not in (None, stage["rate"]) else "")
+        for stage in stages
+    ]
+    return f"open loop, {process}, {', '.join(rates)} requests/s"
+
+
 def limits(summary: Mapping[str, Any]) -> str:
     """What goodput was counted under: `ttft 1 s, itl 100 ms`."""
     for figures in (summary.get("arms") or {}).values():

@@ -41,6 +41,7 @@ def phase_view(phase: Phase) -> dict[str, Any]:
         "verdict": phase.verdict,
         "checks": sorted(checks, key=lambda check: -SEVERITY.index(check.outcome)),
         "arms": arms,
+        "load": figures.load(phase.summary),
         "latencies": figures.latencies(phase.summary),
         "rates": figures.rates(phase.summary),
         "limits": figures.limits(phase.summary),

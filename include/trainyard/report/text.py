@@ -53,6 +53,9 @@ def _short(own: Mapping[str, Any]) -> str:
 def render_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     """Lines of a load test's own log: all that `render_phase` leaves out, from counts to the generator."""
     arms: Mapping[str, Any] = summary.get("arms") or {}
+    sent = figures.load(summary)
+    if sent:
+        yield f"load: {sent}"
     for arm, own in arms.items():
         yield f"{arm}: {', '.join(_counts(own))}"
         yield from (f"  {line}" for line in _economy(own))

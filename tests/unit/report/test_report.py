@@ -17,6 +17,7 @@ from trainyard.bench.summary import summarize
 from trainyard.report.canvas import Linear, Log, Odds, ticks
 from trainyard.report.curves import sorted_values
 from trainyard.report.document import Report, from_record
+from trainyard.report.figures import load
 from trainyard.report.html import render_html
 from trainyard.report.plots import ecdf, over_baseline, tail
 from trainyard.report.text import render_summary, render_text
@@ -330,3 +331,29 @@ def test_a_summary_of_the_first_version_is_shown_with_what_it_has() -> None:
     assert "Input tokens/s" not in page
     assert "canary: 40 requests" in render_text(report)
     assert "\n".join(render_summary(report.phases[0].summary)).count("tpot") == 0
+
+
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        ({"concurrency": 8}, "closed loop, 8 at once"),
+        ({"arrivals": {"process": "gamma", "rate": 2.5}}, "open loop, gamma, 2.5 requests/s"),
+        (
+            {
+                "arrivals": {
+                    "stages": [{"seconds": 1, "rate": 0, "to": 50}, {"seconds": 1, "rate": 50.0, "to": 50}]
+                }
+            },
+            "open loop, poisson, 0 to 50, 50 requests/s",
+        ),
+        ({"arrivals": {"process": "trace", "speed": 2}}, "open loop, a trace"),
+        ({"arrivals": {"offsets": [0, 1]}}, "open loop, a trace"),
+        ({}, ""),
+    ],
+)
+def test_the_load_is_said_in_words(workload: dict[str, Any], words: str) -> None:
+    assert load({"workload": workload}) == words
+    if words:
+        own = {"lengths": {"prompt": {"p50": 256}, "output": {"p50": 64}}}
+        said = load({"workload": workload, "arms": {"canary": own}})
+        assert said == f"{words}; 256 tokens in, 64 out (medians)"
