@@ -16,6 +16,7 @@ from trainyard.stages.context import Context
 from trainyard.stages.figures import limits_of, with_economy
 from trainyard.stages.health import sickness
 from trainyard.stages.measured import Measured, gather, prefix, summaries
+from trainyard.stages.workers import dismiss, muster
 from trainyard.stages.workloads import workload_of
 
 CANARY, BASELINE = "canary", "baseline"
@@ -58,7 +59,7 @@ def load_pod(
             "probes": _SPLIT_PROBES,
             "canary_name": release.id,
         }
-    return cpu_job(
+    leader = cpu_job(
         name=f"{phase}-{release.id}",
         namespace=ctx.settings.jobs_namespace,
         job_name="loadtest",
@@ -69,6 +70,7 @@ def load_pod(
         release=release.id,
         deadline_seconds=int(seconds * 2 + 600),
     )
+    return muster(ctx, release, phase, leader)
 
 
 def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:
@@ -77,6 +79,7 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
     weight: percent of the traffic that the gateway should give the canary; None where it gets none yet.
     """
     data = gather(ctx.objects, release, phase)
+    dismiss(ctx, release, phase)
     verdict, device = verdict_on(release, data, objectives_of(release), weight), None
     if verdict.outcome != "infrastructure_fault":
         device = sickness(ctx, release, thorough=verdict.outcome == "fail")

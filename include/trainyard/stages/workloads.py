@@ -26,6 +26,7 @@ def workload_of(load: Load, seconds: float, *, step: bool = False) -> dict[str, 
         "prompt_tokens": load.prompt_tokens,
         "output_tokens": load.output_tokens,
         "max_loop_lag_seconds": load.max_lag_seconds,
+        "processes": load.processes,
     }
     parts = {
         "prompt_lengths": load.workload.prompt,

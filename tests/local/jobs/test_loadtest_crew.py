@@ -24,7 +24,7 @@ from trainyard.store.objects import Objects
 
 ROOT = Path(__file__).parents[3] / "include"
 OUTPUT = "measurements/m/r/load/0/"
-SOON = {"silence_seconds": 3, "beat_seconds": 0.3, "go_seconds": 2, "ready_seconds": 60}
+SOON = {"silence_seconds": 6, "beat_seconds": 0.3, "go_seconds": 3, "ready_seconds": 60}
 QUICK: dict[str, Any] = {"output_tokens": 6, "timeout_seconds": 3, "max_loop_lag_seconds": 30}
 
 Pods = list[subprocess.Popen[str]]
@@ -144,7 +144,7 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
     assert code == EXIT_TRANSIENT, output
     assert json.loads((tmp_path / "termination-0").read_text()) == {
         "error": "TransientError",
-        "message": "worker 1 of the load test said nothing for 3 s; what was measured is not judged",
+        "message": "worker 1 of the load test said nothing for 6 s; what was measured is not judged",
     }
     kept = {info.key.removeprefix(OUTPUT) for info in store.list(OUTPUT)}
     assert "summary.json" not in kept
