@@ -15,7 +15,8 @@ from trainyard import hub_weights
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError, TrainyardError
 from trainyard.hub_content import Content
 from trainyard.hub_headers import HEADER_CAP, Header, parse_header, parse_length
-from trainyard.hub_policy import MAX_FILES, HubFile
+from trainyard.hub_policy import HubFile
+from trainyard.hub_tree import list_tree
 from trainyard.neuron.models import Weights
 from trainyard.store.keys import check_commit, check_repo
 
@@ -71,21 +72,7 @@ class Hub:
         """Every file of the commit, in path order. Raises as `resolve`."""
         check_repo("repo", repo)
         check_commit("revision", sha)
-
-        def listed(api: Any) -> list[HubFile]:
-            found = []
-            for entry in api.list_repo_tree(repo, recursive=True, revision=sha):
-                if not hasattr(entry, "blob_id"):  # a folder
-                    continue
-                digest = entry.lfs.sha256 if entry.lfs else None
-                found.append(HubFile(entry.path, entry.size, digest, entry.blob_id))
-                if len(found) > MAX_FILES:
-                    raise PermanentError(
-                        f"{repo}@{sha} has more than {MAX_FILES} files: that is no model to serve."
-                    )
-            return sorted(found)
-
-        return self._call(f"{repo}@{sha}", listed)
+        return list_tree(self.content, repo, sha)
 
     def read_json(self, repo: str, sha: str, path: str, max_bytes: int = 16 << 20) -> dict[str, Any]:
         """A JSON object of the repository. Raises NotFound, CorruptArtifact (no JSON object, or too

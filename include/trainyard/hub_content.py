@@ -191,6 +191,13 @@ def check(response: Any, where: str) -> None:
     if status in (200, 206):
         return
     code = response.headers.get("X-Error-Code", "")
+    if code == "RepoNotFound":  # with status 401 for those who send no token
+        raise NotFound(
+            f"{where} does not exist on the Hub, or is private. Check the name; for a private one give a "
+            "token."
+        )
+    if code == "RevisionNotFound":
+        raise NotFound(f"{where}: the Hub has the repository but not that revision. Check it.")
     if code == "GatedRepo" or status in (401, 403):
         raise PermanentError(
             f"{where}: the Hub refuses access ({status} {code}). Accept the model's licence with the account "

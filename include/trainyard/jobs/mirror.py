@@ -26,10 +26,10 @@ from trainyard.store.parallel import Stop, run_all
 # A stream takes about a tenth of a core; more of them than that only wait, and cost switches.
 STREAMS = min(8, max(4, 2 * (os.cpu_count() or 1)))
 OPEN_FILES = 4
-# Each part is a request signed, sent and answered: at 16 MiB they cost a twentieth of what hashing does.
-PART_SIZE = 16 << 20
+# Each part is a request signed, sent and answered, which takes botocore some 5 ms.
+PART_SIZE = 32 << 20
 # Of all buffers. Parts grow with files of more than 140 GiB; two of the largest that there are still fit.
-MEMORY = 144 << 20
+MEMORY = 160 << 20
 log = logging.getLogger(__name__)
 
 

@@ -13,6 +13,7 @@ where the kubelet picks them up for the pod's status.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -62,6 +63,8 @@ class HideSecrets(logging.Filter):
 
 def main(name: str, arguments: list[str]) -> int:
     """Run job `name`; returns the exit code. `arguments`: one JSON object, instead of TRAINYARD_JOB."""
+    # A job makes few circles: looking for them at Python's usual pace took a tenth of its start.
+    gc.set_threshold(50_000, 20, 100)
     hide = _set_up_logging()
     signal.signal(signal.SIGTERM, _stop)
     try:

@@ -93,31 +93,32 @@ def client(
     connect_seconds: float = 5.0,
     read_seconds: float = 60.0,
 ) -> Any:
-    """A boto3 S3 client for AWS and for SeaweedFS.
+    """A botocore S3 client for AWS and for SeaweedFS.
 
     What is not given comes from the environment, a profile or the pod's role, as everywhere with boto3.
     `attempts` counts the first try; `connections` bounds the threads that may share the client.
     """
-    import boto3
+    # boto3 itself would add s3transfer, which nobody here uses, and a quarter to the start of every job.
+    from botocore.session import Session
 
-    config = client_config(
-        endpoint_url,
-        attempts=attempts,
-        connections=connections,
-        connect_seconds=connect_seconds,
-        read_seconds=read_seconds,
-    )
-    # A session of our own: boto3's default session is shared, and creating clients from it is not
-    # thread-safe.
-    session = boto3.session.Session(
+    # A session of our own: creating clients from a shared one is not thread-safe.
+    session = Session()
+    # Without any region botocore cannot sign; SeaweedFS takes any.
+    return session.create_client(
+        "s3",
+        region_name=region or session.get_config_variable("region") or "us-east-1",
+        endpoint_url=endpoint_url,
         aws_access_key_id=access_key_id,
         aws_secret_access_key=secret_access_key,
         aws_session_token=session_token,
-        region_name=region,
+        config=client_config(
+            endpoint_url,
+            attempts=attempts,
+            connections=connections,
+            connect_seconds=connect_seconds,
+            read_seconds=read_seconds,
+        ),
     )
-    # Without any region botocore cannot sign; SeaweedFS takes any.
-    fallback = None if session.region_name else "us-east-1"
-    return session.client("s3", endpoint_url=endpoint_url, config=config, region_name=fallback)
 
 
 def _custom(endpoint_url: str | None) -> bool:
