@@ -28,7 +28,7 @@ STREAMS = min(8, max(4, 2 * (os.cpu_count() or 1)))
 OPEN_FILES = 4
 # Each part is a request signed, sent and answered, which takes botocore some 5 ms.
 PART_SIZE = 32 << 20
-# Of all buffers. Parts grow with files of more than 140 GiB; two of the largest that there are still fit.
+# Of all buffers. Parts grow with files of more than 300 GiB; two of the largest that there are still fit.
 MEMORY = 160 << 20
 log = logging.getLogger(__name__)
 
