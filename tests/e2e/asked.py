@@ -43,5 +43,5 @@ FAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 # Asked for later, by tests of their own.
-OTHERS = ("survivor",)
+OTHERS = ("kept", "survivor")
 MODELS = (*ENGINES, *FAULTS, *OTHERS)
