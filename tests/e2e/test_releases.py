@@ -81,6 +81,16 @@ def test_a_slower_revision_is_rolled_back_and_stable_is_untouched(
     demo.third(yard.airflow, yard.console, story, yard.stack, tmp_path, told["second"])
     assert_told(story)
     assert yard.is_free(demo.MODEL)
+    # Its load test was not run to the end, and both arms' servers were scraped meanwhile.
+    found = {release.id: release.verdicts for release in records.releases(demo.MODEL)}
+    load = next(iter(found.values()))["load"]
+    assert load["outcome"] == "fail"
+    assert load["summary"]["stopped"]["reasons"], load["summary"]
+    assert any("the load test was stopped after" in check["text"] for check in load["checks"]), load["checks"]
+    assert load["summary"]["live"]["servers"] >= 2
+    equal = found[(told["second"].record or {})["id"]]
+    assert not [phase for phase, verdict in equal.items() if verdict["summary"].get("stopped")]
+    assert all(verdict["summary"]["live"]["moments"] > 2 for verdict in equal.values())
 
 
 def test_every_release_left_a_report_that_airflow_shows_to_who_may_see_it(yard: Yard) -> None:

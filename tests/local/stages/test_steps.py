@@ -8,17 +8,30 @@ from typing import Any
 import pytest
 
 from tests.support.world import World
+from tests.unit.rollout.test_live import traffic
+from trainyard.bench.scrape import pack_rows
 from trainyard.errors import (
     CanaryNotReady,
     ClusterUnavailable,
     Conflict,
+    Inconclusive,
+    Undecided,
+    VerdictFailed,
 )
+from trainyard.release import Release
+from trainyard.rollout.verdict import COMPARED
 from trainyard.stages import (
+    health,
+    measure,
     promote,
     ready,
     step,
 )
 from trainyard.stages.context import Skip
+from trainyard.stages.measure import objectives_of
+from trainyard.stages.measured import prefix
+from trainyard.stages.replay import Margins, replay
+from trainyard.stages.reporting import make_report
 
 
 def accept(world: World, status: str = "True", reason: str = "Accepted") -> None:
@@ -62,7 +75,90 @@ def test_a_step_shifts_the_weight_waits_for_the_gateway_and_measures_both_arms(w
         "baseline": ["http://127.64.0.1:8000"],
     }
     assert job["split"]["canary_name"] == second.id
+    # Its metrics are asked of each server, and it knows by what it would be judged.
+    assert job["servers"] == job["arms"]
+    assert job["watch"]["objectives"] == objectives_of(second).to_dict()
+    assert job["watch"]["earlier"] == []
+    assert "observe_seconds" not in job
     assert world.load(second).weights[-1].percent == {first.id: 90, second.id: 10}
+
+
+def observed(world: World, release: Release, part: int, **traffic_of: Any) -> None:
+    """What a pod leaves that made no load: scrapes of so many spans, and the split that it saw."""
+    start = f"{prefix(release, 'step-1')}{part}/"
+    summary = {
+        "synthetic": False,
+        "arms": {},
+        "generator": {"valid": True, "reasons": []},
+        "live": {"servers": 2, "moments": 9, "failures": 0},
+        "split": {"probes": 200, "answered": 200, "canary": 20, "share": 0.1},
+    }
+    world.ctx.objects.put(f"{start}metrics.ndjson.gz", pack_rows(traffic(**traffic_of)))
+    world.ctx.objects.put(f"{start}summary.json", json.dumps(summary).encode())
+
+
+def test_a_step_may_be_judged_by_real_traffic_alone_and_measures_on_while_there_is_too_little(
+    world: World,
+) -> None:
+    world.catalogue(
+        rollout={
+            "steps": [{"weight": 10, "observe_seconds": 120, "synthetic": False}],
+            "extensions": 1,
+            "objectives": {"ttft_p95_seconds": 0.5, "itl_p95_seconds": 0.1},
+        }
+    )
+    first = world.promoted(0, "run-1")
+    second = world.deployed(world.planned(1, "run-2"))
+    world.endpoints(first, "127.64.0.1")
+    world.endpoints(second, "127.64.0.2")
+    promote.shift(world.again(), second, {first.id: 90, second.id: 10})
+    accept(world)
+    pod = step.pod(world.again(), world.load(second), 1)
+    assert isinstance(pod, dict)
+    variables = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+    job = json.loads(variables["TRAINYARD_JOB"])
+    assert job["observe_seconds"] == 120
+    assert job["servers"]["canary"] == ["http://127.64.0.2:8000"]
+
+    def judged() -> str:
+        return step.finish(world.again(), world.load(second), 1).note
+
+    observed(world, second, 0, seed=1, spans=6, share=0.1)
+    with pytest.raises(Inconclusive, match="Measuring on"):
+        judged()
+    observed(world, second, 1, seed=2, spans=2, share=0.1)
+    with pytest.raises(Undecided, match="Nothing was decided"):
+        judged()
+    observed(world, second, 1, seed=2, spans=60, share=0.1)
+    assert "servers: ttft p95" in judged()
+    verdict = world.load(second).verdicts["step-1"]
+    assert (verdict["outcome"], verdict["parts"], verdict["summary"]["synthetic"]) == ("pass", 2, False)
+    assert world.load(second).weights[-1].observed == {second.id: 0.1}
+    observed(world, second, 1, seed=2, spans=60, share=0.1, slow=2.0)
+    with pytest.raises(VerdictFailed, match="mean"):
+        judged()
+    (again,) = replay(world.ctx.objects, world.load(second), Margins())
+    assert (again.phase, again.recorded, again.verdict.outcome) == ("step-1", "fail", "fail")
+    (loose,) = replay(world.ctx.objects, world.load(second), Margins(max_ratio=dict.fromkeys(COMPARED, 3.0)))
+    assert loose.verdict.outcome == "pass"
+    # Whoever writes the report has no samples of it.
+    assert make_report(world.again(), world.load(second)).phases
+
+
+def test_a_condemned_node_is_to_blame_before_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = world.deployed(world.planned(1, "run-2")).model_copy(update={"previous": "tiny-r0"})
+    pod = world.pod(second)
+    monkeypatch.setattr(health, "server_pods", lambda *_: [pod])
+    condition = {"type": "NeuronHealth", "status": "True", "reason": "NeuronHasError_DMA_ERROR"}
+    observed(world, second, 0, seed=1, spans=60, share=0.1)
+    assert measure.judged(world.again(), second, "step-1", 10).outcome == "pass"
+    monkeypatch.setattr(health, "conditions_at", lambda *_: [condition])
+    verdict = measure.judged(world.again(), world.load(second), "step-1", 10)
+    assert verdict.outcome == "infrastructure_fault"
+    recorded = world.load(second)
+    assert recorded.verdicts["step-1"]["device"]["state"] == "sick"
+    (again,) = replay(world.ctx.objects, recorded, Margins())
+    assert again.verdict.outcome == "infrastructure_fault"
 
 
 def test_a_step_beyond_the_spec_or_without_a_stable_release_is_skipped(world: World) -> None:
