@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from trainyard.errors import Problem, Refused
 from trainyard.neuron.instances import instance
 from trainyard.neuron.prices import TABLE
 from trainyard.neuron.rent import rent
+from trainyard.report.canvas import say_time
 from trainyard.report.data import render_json
 from trainyard.report.document import Report
 from trainyard.report.html import render_html
@@ -53,6 +54,28 @@ def hardware(instance_type: str | None, cores: int | None, dollars: float | None
         dollars_per_hour=found.dollars_per_hour,
         price=found.words,
     )
+
+
+def in_short(summary: Mapping[str, Any]) -> str:
+    """What to know before anything else, in a sentence or two."""
+    reasons = summary["generator"]["reasons"]
+    if reasons:
+        return "; ".join(f"The load generator was the bottleneck: {why}" for why in reasons)
+    return " ".join(f"{arm}: {', '.join(_told(arm, own, summary))}." for arm, own in summary["arms"].items())
+
+
+def _told(arm: str, own: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{own['succeeded']:,} of {own['requests']:,} requests succeeded"
+    if "p95" in own["ttft"]:
+        yield f"p95 of the first token {say_time(own['ttft']['p95'])}"
+    good = own.get("goodput")
+    if good and good["share"] is not None:
+        yield f"{good['share'] * 100:.1f} % met every objective"
+    if arm in (summary.get("sweep") or {}):
+        top = summary["sweep"][arm]["knee"]
+        yield (
+            f"keeps up until {top['offered']:g} requests/s" if top else "does not keep up with the first rate"
+        )
 
 
 def with_economy(summary: Mapping[str, Any], each: Hardware | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from trainyard.errors import Problem, Refused, TrainyardError
 from trainyard.report.document import Phase, Report
 from trainyard.report.text import render_summary
 from trainyard_cli.asked import asked
-from trainyard_cli.bench_report import with_economy, write
+from trainyard_cli.bench_report import in_short, with_economy, write
 
 ARM, BASELINE = "server", "baseline"
 WARM_ROUNDS, WARM_TOKENS = 12, 8
@@ -152,7 +152,7 @@ def report(
         release=f"Load test of {model}",
         model=model,
         outcome="measured" if generator["valid"] else "invalid",
-        reason="; ".join(f"The load generator was the bottleneck: {why}" for why in generator["reasons"]),
+        reason=in_short(summary),
         started_at=began,
         finished_at=ended,
         facts=facts,

@@ -12,6 +12,7 @@ from trainyard.bench.summary import quantile, values
 POINTS = 160  # of a curve; more than pixels can show
 WINDOWS = 40  # of a timeline, at most
 WINDOW_REQUESTS = 10  # a median of fewer jumps about
+NOTHING = 1e-5  # seconds: tokens of one packet have none between them, and no ratio
 FASTEST = 0.1  # part of a distribution that is not compared
 GAP = 0.02  # of the whole, between two runs
 
@@ -69,10 +70,9 @@ def ratios(
     shares = sorted({round(share, 6) for share in shares + stretched if ends <= share <= 1 - ends})
     found = []
     for share in shares:
-        below = quantile(baseline, share)
-        if below > 0:
-            found.append((share, quantile(canary, share) / below))
-    # The fastest tokens come in one packet: nothing divided by nothing.
+        below, above = quantile(baseline, share), quantile(canary, share)
+        if min(below, above) > NOTHING:
+            found.append((share, above / below))
     return [(share, ratio) for share, ratio in found if share >= FASTEST]
 
 

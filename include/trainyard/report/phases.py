@@ -13,7 +13,7 @@ from trainyard.bench.samples import Sample
 from trainyard.report import curves, figures
 from trainyard.report.climbs import climb, served
 from trainyard.report.document import Phase
-from trainyard.report.plots import METRICS, ecdf, over_baseline, tail
+from trainyard.report.plots import METRICS, challenger, ecdf, over_baseline, tail
 from trainyard.report.timeline import over_time
 from trainyard.rollout.verdict import SEVERITY
 
@@ -66,6 +66,7 @@ def groups(phase: Phase) -> list[Group]:
         for metric in METRICS
         for draw, more in ((ecdf, "share that fast"), (tail, "share slower, logarithmic"))
     ]
+    over = challenger(names) or "canary"
     ratio = over_baseline(values, allowed=max(margins, default=None))
     times = [
         (title, "from when it was due", over_time(metric, samples))
@@ -75,7 +76,11 @@ def groups(phase: Phase) -> list[Group]:
         group
         for group in (
             _group("Distributions", names, distributions),
-            _group("Canary over baseline", METRICS, [("Ratio by percentile", "1 is equal", ratio)]),
+            _group(
+                f"{over[:1].upper()}{over[1:]} over baseline",
+                METRICS,
+                [("Ratio by percentile", "1 is equal", ratio)],
+            ),
             _group("Over the run", names, times, marks=True, note=_thinned(phase)),
             _sweep(phase.summary.get("sweep") or {}),
         )

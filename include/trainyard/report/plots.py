@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -27,6 +27,8 @@ from trainyard.report.canvas import (
 
 MOST_TIMES = 8.0  # slower or faster than the baseline fits on the plot
 METRICS = ("ttft", "itl", "e2e")
+BASELINE = "baseline"
+DECADES = 1000.0  # from the slowest down: tokens of one packet have no time between them
 Arms = Mapping[str, Sequence[float]]  # ascending seconds, an arm: `curves.sorted_values`
 
 
@@ -55,8 +57,9 @@ def tail(metric: str, arms: Arms, *, limit: float | None = None) -> Markup | Non
     """Share of requests (or token gaps) that were slower. Both axes are logarithmic: the slowest show."""
     if not arms:
         return None
-    low = max(TINY, min(quantile(numbers, 0.1) for numbers in arms.values()))
-    high = max(low * 2, *(numbers[-1] for numbers in arms.values()))
+    highest = max(numbers[-1] for numbers in arms.values())
+    low = max(TINY, highest / DECADES, min(quantile(numbers, 0.1) for numbers in arms.values()))
+    high = max(low * 2, highest)
     if limit is not None and high < limit < high * 3:
         high = limit
     most = max(len(numbers) for numbers in arms.values())
@@ -72,14 +75,20 @@ def tail(metric: str, arms: Arms, *, limit: float | None = None) -> Markup | Non
     return canvas.render()
 
 
+def challenger(arms: Iterable[str]) -> str | None:
+    """The arm that is held against the baseline; None if there is none, or no baseline."""
+    names = list(arms)
+    return next((name for name in names if name != BASELINE), None) if BASELINE in names else None
+
+
 def over_baseline(metrics: Mapping[str, Arms], *, allowed: float | None = None) -> Markup | None:
-    """The canary's quantiles divided by the baseline's. allowed: the margin of the objectives."""
+    """The other arm's quantiles divided by the baseline's. allowed: the margin of the objectives."""
     found: dict[str, list[tuple[float, float]]] = {}
     for metric, arms in metrics.items():
-        if "canary" in arms and "baseline" in arms:
-            points = curves.ratios(arms["canary"], arms["baseline"])
-            if points:
-                found[metric] = points
+        other = challenger(arms)
+        points = curves.ratios(arms[other], arms[BASELINE]) if other is not None else []
+        if points:
+            found[metric] = points
     if not found:
         return None
     every = [ratio for points in found.values() for _, ratio in points]

@@ -27,6 +27,7 @@ MARKS = 400  # dots of an arm; the slowest are among them
 SLOWEST = 60
 CROSSES = 300
 NAME = 8  # characters that fit beside the strip
+ROOM = 0.04  # of the height, between the strip and the first label
 STRIP = 0.14  # of the height, for failures
 TIMELINES = {
     "ttft": ("Time to first token over the run", "ttft_from_intended"),
@@ -79,7 +80,7 @@ class _Above(Log):
     """The labels of a logarithmic axis that ends above the strip."""
 
     def ticks(self) -> list[float]:
-        return [tick for tick in super().ticks() if self.share(tick) > STRIP]
+        return [tick for tick in super().ticks() if self.share(tick) > STRIP + ROOM]
 
 
 def _drawn(samples: Sequence[Sample], taken: dict[int, float]) -> list[Sample]:

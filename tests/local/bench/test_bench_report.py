@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def test_a_sweep_says_its_knee_its_goodput_and_what_tokens_cost(tmp_path: Path) 
     per_core = figures["economy"]["output_tokens_per_second_per_core"]
     assert per_core == pytest.approx(figures["output_tokens_per_second"] / 8, abs=0.001)
     shown = page.read_text()
+    assert re.search(
+        r"server: 15 of 15 requests succeeded, p95 of the first token [\d.]+ m?s, 0\.0 % met", shown
+    )
     assert "Sweep to the knee" in shown
     assert "$ per million output tokens" in shown
     assert not (folder / "report.html").exists()
