@@ -75,10 +75,10 @@ def judge(
         return conclude(tuple(checks))
     if baseline is None and baseline_expected:
         checks.append(_gap("nothing was measured on the baseline, though a stable release serves"))
-    checks += _check_samples(canary, baseline, objectives)
     stopped = summary.get("stopped")
     watched = watch.check(watch.observe(samples, objectives), stopped)
     checks += _check_stop(stopped, watched)
+    checks += _check_samples(canary, baseline, objectives)
     # Their size has to be declared before: one that an alarm chose would bend them.
     declared = not stopped or any(check.outcome == "fail" for check in watched)
     if declared:

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from tests.support.memory_objects import MemoryObjects
 from tests.unit.rollout.simulated import simulate, summary_of
+from tests.unit.rollout.test_live import traffic
 from tests.unit.stages.test_history import release_of
 from trainyard.bench.samples import Sample, pack
+from trainyard.bench.scrape import pack_rows
 from trainyard.errors import NotFound, Refused
 from trainyard.release import Release
 from trainyard.stages.measured import prefix
@@ -74,6 +76,42 @@ def test_a_phase_that_lost_its_samples_is_inconclusive(recorded: tuple[MemoryObj
     (gone,) = replay(store, release, KEPT)
     assert gone.verdict.summary == "inconclusive: its samples are no longer in the bucket"
     assert replay(store, release.model_copy(update={"verdicts": {}}), Margins()) == []
+
+
+def test_a_release_that_was_stopped_early_is_stopped_again_by_the_same_margins_and_by_wider_ones_too_short(
+    tmp_path: Path,
+) -> None:
+    release = release_of(tmp_path)[1].model_copy(
+        update={"previous": "llama-r0", "verdicts": {"load": {"outcome": "fail"}}}
+    )
+    store = MemoryObjects()
+    samples = simulate(1, slow=2.5, pairs=16, tokens=4, ttft=0.1, itl=0.02)[1]
+    start = f"{prefix(release, 'load')}0/"
+    live = [row | {"synthetic": True} for row in traffic(1, spans=12)]
+    told = {
+        "stopped": {"at": 4.2, "pairs": 16, "reasons": ["itl (body)"]},
+        "live": {"servers": 2, "moments": 13, "failures": 0},
+    }
+    store.put(f"{start}samples.ndjson.gz", pack(samples))
+    store.put(f"{start}metrics.ndjson.gz", pack_rows(live))
+    store.put(f"{start}summary.json", json.dumps(summary_of(samples) | told).encode())
+    (same,) = replay(store, release, KEPT)
+    assert (same.recorded, same.verdict.outcome) == ("fail", "fail")
+    assert same.watch is not None
+    assert "the load test was stopped after 16 pairs" in "".join(same.verdict.reasons)
+    assert any("their own figures" in check.text for check in same.verdict.checks)
+    (wide,) = replay(store, release, replace(KEPT, max_ratio=dict.fromkeys(("ttft", "itl", "e2e"), 9.0)))
+    assert wide.verdict.outcome == "inconclusive"
+    assert "too short to judge" in wide.verdict.summary
+    for spoilt in (b"", pack_rows(live)[:-30]):
+        store.put(f"{start}metrics.ndjson.gz", spoilt)
+        (found,) = replay(store, release, KEPT)
+        assert found.verdict.outcome == "inconclusive"
+        assert "metrics.ndjson.gz cannot be read" in found.verdict.summary
+    # Older releases have no such record, and a lost one is a gap that samples need not fill.
+    del store.content[f"{start}metrics.ndjson.gz"]
+    (without,) = replay(store, release, KEPT)
+    assert without.verdict.outcome == "fail"
 
 
 def test_a_margin_that_is_none_is_refused(recorded: tuple[MemoryObjects, Release]) -> None:
