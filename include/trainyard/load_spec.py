@@ -72,7 +72,7 @@ class Workload(Part):
     output: Lengths | None = None
     trace: str | None = Field(
         None,
-        pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[^\s/][^\s]*[^\s/]$",
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/)?[^\s/:]([^\s:]*[^\s/:])?$",
         max_length=1024,
         description="JSONL in S3: s3://bucket/key, or a key in our own bucket such as traces/friday.jsonl.",
     )

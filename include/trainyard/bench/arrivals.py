@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.bench.checking import is_number
 from trainyard.bench.trace import Trace
 from trainyard.errors import Problem, Refused
 
@@ -158,7 +159,7 @@ def _unknown(document: Mapping[str, Any], known: Sequence[str]) -> list[Problem]
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return is_number(value) and value >= 0
 
 
 def _problem(field: str, value: object, rule: str, remedy: str) -> Problem:

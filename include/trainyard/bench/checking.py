@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from trainyard.errors import Problem
 
@@ -28,9 +28,12 @@ class Number:
         return f"must be a {'whole ' if self.whole else ''}number from {self.low:g} to {self.high:g}"
 
 
-def is_number(value: object) -> bool:
-    """A finite one, and no boolean."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[int | float]:
+    """A finite one, and no boolean. JSON can say whole numbers that no float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def problems_of(where: str, document: object, rules: Mapping[str, Number]) -> list[Problem]:

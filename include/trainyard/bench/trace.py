@@ -26,6 +26,7 @@ BLOCK_TOKENS = 512  # that one of Mooncake's ids stands for
 MAX_BYTES = 64 << 20
 MAX_LINES = 250_000
 MAX_PROMPT_CHARACTERS = 4 << 20
+LATEST = 1e14  # milliseconds since 1970 are below it for some thousand years
 MOST_PROBLEMS = 20  # of a trace that is wrong everywhere
 
 _PROMPT = ("prompt_tokens", "input_length", "input_tokens")
@@ -186,7 +187,7 @@ def _moment(document: Mapping[str, Any], where: str, problems: list[Problem]) ->
     if name not in document:
         return None
     value = document[name]
-    if is_number(value):
+    if is_number(value) and abs(value) <= LATEST:
         return float(value) if name == "at" else value / 1000
     unit = "seconds" if name == "at" else "milliseconds"
     problems.append(Problem(f"{where}: {name}", shown(value), f"must be a number of {unit}", "Correct it"))

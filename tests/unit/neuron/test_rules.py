@@ -76,6 +76,23 @@ def test_images_are_not_served_by_a_text_engine_which_is_said_but_allowed() -> N
     assert "with images" in rule_of(judged(facts(multimodal=True), seeing), "images").words
 
 
+def test_pictures_are_shown_only_to_a_model_that_the_engine_serves_with_them() -> None:
+    seeing = plain(images_too=frozenset({"llama"}))
+    assert rule_of(judged(facts(multimodal=True), seeing, shows_images=True), "images").passed
+    for model, engine in ((facts(), seeing), (facts(multimodal=True), plain())):
+        problem = broken("images", judged(model, engine, shows_images=True))
+        assert problem.field == "rollout.load.images"
+    assert "text only" in broken("images", judged(facts(), seeing, shows_images=True)).rule
+
+
+def test_the_longest_request_of_the_load_test_must_fit_with_its_template() -> None:
+    words = rule_of(judged(longest_request=4048), "load").words
+    assert words == "4096 of 4096 tokens in the longest request of the load test"
+    problem = broken("load", judged(longest_request=4049))
+    assert (problem.field, problem.value) == ("rollout.load", 4049)
+    assert "needs 4097 tokens" in problem.rule
+
+
 def test_a_gated_model_needs_a_token() -> None:
     problem = broken("licence", judged(facts(gated=True)))
     assert problem.field == "model.token_secret"
