@@ -130,6 +130,8 @@ def values(schema: dict[str, Any], defaults: Any) -> st.SearchStrategy[Any]:
         )
     if kind == "null":
         return st.none()
+    if kind == "boolean":
+        return st.booleans()
     assert kind == "string", schema
     samples = {"memory": ["1Gi", "20Ti"]}
     known = (
