@@ -148,11 +148,12 @@ def test_in_an_open_loop_both_arms_are_asked_the_same_at_the_same_moment() -> No
         samples, _ = run_load(
             model="m", arms={"canary": [one.url], "baseline": [two.url]}, workload=workload, seed=1
         )
-    moments: dict[int | None, set[float]] = {}
+    moments: dict[int | None, list[float]] = {}
     for sample in samples:
-        moments.setdefault(sample.pair, set()).add(round(sample.started + sample.intended, 5))
+        moments.setdefault(sample.pair, []).append(sample.started + sample.intended)
     assert len(samples) == 20
-    assert all(len(found) == 1 for found in moments.values())
+    # Both times of a sample are rounded by themselves.
+    assert all(max(found) - min(found) < 1e-6 for found in moments.values())
 
 
 def test_a_server_that_refuses_connections_is_not_hammered() -> None:
