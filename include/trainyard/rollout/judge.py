@@ -56,7 +56,13 @@ def judge(
     checks = [*_check_device(device, device_expected)]
     observed_only = summary is not None and summary.get("synthetic") is False
     if live is not None or observed_only:
-        checks += check_live(live or Live(()), objectives, baseline_expected=baseline_expected, seed=seed)
+        checks += check_live(
+            live or Live(()),
+            objectives,
+            baseline_expected=baseline_expected,
+            beside=summary is not None and not observed_only,
+            seed=seed,
+        )
     if observed_only or (live is not None and summary is None and samples is None):
         checks += _check_split((summary or {}).get("split"), expected_share, objectives)
         return conclude((*checks, *_check_stop((summary or {}).get("stopped"), checks)))

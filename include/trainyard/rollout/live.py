@@ -123,10 +123,12 @@ def joined(parts: Sequence[Live]) -> Live:
     )
 
 
-def check_live(live: Live, objectives: Objectives, *, baseline_expected: bool, seed: int = 0) -> list[Check]:
-    """What the judge says of the servers' own figures."""
+def check_live(
+    live: Live, objectives: Objectives, *, baseline_expected: bool, beside: bool = False, seed: int = 0
+) -> list[Check]:
+    """What the judge says of the servers' own figures. beside: there are samples of a load test too."""
     random = np.random.default_rng(seed)
-    if live.synthetic:
+    if beside or live.synthetic:
         return _check_beside(live, objectives, random)
     if not live.canary:
         return [gap("servers", "the canary's servers were not scraped")]
