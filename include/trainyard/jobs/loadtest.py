@@ -112,6 +112,8 @@ def _told(job: Mapping[str, Any], summary: Mapping[str, Any], prefix: str) -> di
 def _close(job: Mapping[str, Any], summary: dict[str, Any], store: Any, prefix: str) -> None:
     """The summary comes last: whoever sees it finds the samples complete."""
     summary["phase"] = job.get("phase", "load")
+    if "workload" in summary:
+        summary["workload"]["trace"] = (job.get("workload") or {}).get("trace")  # not the file in this pod
     wanted = job.get("split")
     summary["split"] = (
         observe_split(
