@@ -109,6 +109,8 @@ def rates(summary: Mapping[str, Any]) -> list[Row]:
 
 def load(summary: Mapping[str, Any]) -> str:
     """What was sent: `open loop, poisson, 5, 10, 20 requests/s; 256 tokens in, 64 out (medians)`."""
+    if summary.get("synthetic") is False:
+        return "none of ours, real traffic was watched"
     workload: Mapping[str, Any] = summary.get("workload") or {}
     if not workload:
         return ""
@@ -119,6 +121,17 @@ def load(summary: Mapping[str, Any]) -> str:
             f"{lengths[0]['prompt']['p50']:.0f} tokens in, {lengths[0]['output']['p50']:.0f} out (medians)"
         )
     return "; ".join(told)
+
+
+def stopped(summary: Mapping[str, Any]) -> str:
+    """`after 40 pairs: itl`, where an alarm ended the load early."""
+    found: Mapping[str, Any] = summary.get("stopped") or {}
+    if not found:
+        return ""
+    when = f"after {found['pairs']} pairs" if found.get("pairs") else ""
+    if not when and found.get("at") is not None:
+        when = f"after {found['at']:.0f} s"
+    return ": ".join(filter(None, [when or "early", ", ".join(map(str, found.get("reasons") or ()))]))
 
 
 def _loop(workload: Mapping[str, Any]) -> str:

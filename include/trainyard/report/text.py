@@ -62,9 +62,8 @@ def render_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     for price, names in figures.prices(summary).items():
         yield f"cost of {' and '.join(names)}: {price}"
     yield from _latencies(summary)
-    stopped = summary.get("stopped")
-    if stopped:
-        yield f"stopped after {say_duration(stopped.get('at'))}: {'; '.join(stopped.get('reasons') or ())}"
+    if stopped := figures.stopped(summary):
+        yield f"stopped by an alarm {stopped}"
     for arm, found in (summary.get("sweep") or {}).items():
         yield from _sweep(arm, found)
     generator: Mapping[str, Any] = summary.get("generator") or {}

@@ -17,7 +17,7 @@ from trainyard.bench.summary import summarize
 from trainyard.report.canvas import Linear, Log, Odds, ticks
 from trainyard.report.curves import sorted_values
 from trainyard.report.document import Report, from_record
-from trainyard.report.figures import load
+from trainyard.report.figures import load, stopped
 from trainyard.report.html import render_html
 from trainyard.report.plots import ecdf, over_baseline, tail
 from trainyard.report.text import render_summary, render_text
@@ -316,7 +316,7 @@ def test_the_page_begins_with_the_verdict_and_its_reasons_then_figures_then_plot
         )
     ]  # fmt: skip
     assert places == sorted(places)
-    assert "stopped after 12.0 s: itl" in page
+    assert "An alarm stopped it after 12 s: itl." in page
     assert page.count("<svg") == 12
 
 
@@ -331,6 +331,26 @@ def test_a_summary_of_the_first_version_is_shown_with_what_it_has() -> None:
     assert "Input tokens/s" not in page
     assert "canary: 40 requests" in render_text(report)
     assert "\n".join(render_summary(report.phases[0].summary)).count("tpot") == 0
+
+
+def test_a_phase_that_an_alarm_ended_says_when_and_why() -> None:
+    ended = {"pairs": 40, "alarm": 23.1, "reasons": ["itl", "e2e"]}
+    assert stopped({"stopped": ended}) == "after 40 pairs: itl, e2e"
+    assert stopped({"stopped": {}}) == stopped({}) == ""
+    assert stopped({"stopped": {"reasons": ["itl"]}}) == "early: itl"
+    assert "stopped by an alarm after 40 pairs" in "\n".join(render_summary({"stopped": ended}))
+
+
+def test_a_phase_of_real_traffic_alone_is_shown_without_a_load() -> None:
+    summary = {"synthetic": False, "arms": {}, "generator": {"valid": True, "reasons": []}}
+    page = render_html(
+        Report.from_dict(
+            {"release": {"id": "r", "model": "m"}, "phases": [{"name": "s", "summary": summary}]}
+        )
+    )
+    assert "Load: none of ours, real traffic was watched." in page
+    assert "<svg" not in page
+    assert "Load generator" not in page
 
 
 @pytest.mark.parametrize(
