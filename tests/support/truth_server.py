@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from local.shims.server.metrics import Metrics
@@ -183,12 +185,18 @@ class TruthServer:
 
 
 @contextmanager
-def truth_server(behaviour: Behaviour | None = None, **knobs: Any) -> Iterator[TruthServer]:
-    """A running server on a free loopback port."""
+def truth_server(
+    behaviour: Behaviour | None = None, *, certificate: tuple[Path, Path] | None = None, **knobs: Any
+) -> Iterator[TruthServer]:
+    """A running server on a free loopback port. certificate: its file and its key's, for TLS."""
     server = TruthServer(behaviour or Behaviour(**knobs))
     loop = asyncio.new_event_loop()
-    listener = loop.run_until_complete(asyncio.start_server(server.serve, "127.0.0.1", 0))
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    sealed = None
+    if certificate:
+        sealed = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        sealed.load_cert_chain(*certificate)
+    listener = loop.run_until_complete(asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=sealed))
+    server.url = f"{'https' if sealed else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:

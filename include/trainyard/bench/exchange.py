@@ -9,25 +9,38 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from trainyard.bench.answer import Answer
 from trainyard.bench.http1 import MalformedResponse
 from trainyard.bench.samples import Sample
+from trainyard.bench.stamps import stamps
+from trainyard.bench.tls import Sealed
 
-RECEIVE_BYTES = 65536
+RECEIVE_BYTES = 16384
 
 Clock = Callable[[], float]
-# Reads a connected socket into an answer until it needs no more, stamps of the given clock. Raises
-# TimeoutError at the deadline (of that clock), OSError, MalformedResponse.
-Reader = Callable[[socket.socket, Answer, float, Clock], None]
 
 
-def read_blocking(connection: socket.socket, answer: Answer, deadline: float, clock: Clock) -> None:
+class Sink(Protocol):
+    """What takes the bytes of a connection, an `Answer` as a rule."""
+
+    def feed(self, data: bytes, now: float) -> bool:
+        """True when nothing more has to be read."""
+
+    def close(self) -> None:
+        """The peer closed the connection."""
+
+
+# Reads a connected socket into a sink until it needs no more, stamps of the given clock. Raises TimeoutError
+# at the deadline (of that clock), OSError, MalformedResponse.
+Reader = Callable[[socket.socket, Sink, float, Clock], None]
+
+
+def read_blocking(connection: socket.socket, answer: Sink, deadline: float, clock: Clock) -> None:
     """The reader for plain sockets."""
     while True:
         left = deadline - clock()
@@ -121,13 +134,18 @@ class Exchange:
             self._fail("connect", str(error))
             return
         try:
-            if self._tls:
-                context = ssl.create_default_context()
-                connection = context.wrap_socket(connection, server_hostname=self._host)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.connected = self.clock()
-            connection.sendall(self._request)
-            self._read(connection, self._answer, deadline, self.clock)
+            stamps().ask(connection)
+            sink: Sink = self._answer
+            if self._tls:
+                sealed = sink = Sealed(connection, self._host, self._answer)
+                sealed.shake_hands(deadline, self.clock)
+                self.connected = self.clock()
+                sealed.send(self._request)
+            else:
+                self.connected = self.clock()
+                connection.sendall(self._request)
+            self._read(connection, sink, deadline, self.clock)
             self.ended = self._answer.last if self._answer.done else self.clock()
             self._answer.conclude()
         except TimeoutError:

@@ -6,55 +6,46 @@ only where gevent has patched the standard library (`locustfile`).
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import socket
-import ssl
-import weakref
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
 from gevent.hub import get_hub
 
-from trainyard.bench.answer import Answer
-from trainyard.bench.exchange import RECEIVE_BYTES, Clock, read_blocking
+from trainyard.bench.exchange import RECEIVE_BYTES, Clock, Sink
+from trainyard.bench.stamps import SPACE, stamps
 
 READABLE = 1
+# With so many streams something arrives all the time, and waking up for each costs more than reading it.
+# Where the kernel stamps, the loop looks once in so many seconds, and takes all that is there by then. Tokens
+# of one stream that come closer than that are stamped as one.
+MANY_STREAMS = 16
+GATHER_SECONDS = 0.0005
 
 
-def read_in_hub(connection: socket.socket, answer: Answer, deadline: float, clock: Clock) -> None:
+def read_in_hub(connection: socket.socket, answer: Sink, deadline: float, clock: Clock) -> None:
     """See `exchange.Reader`. The calling greenlet sleeps until the answer ends."""
-    if isinstance(connection, ssl.SSLSocket):  # TLS may hold back bytes that the kernel has given already
-        read_blocking(connection, answer, deadline, clock)
-        return
     hub = get_hub()
     watcher = hub.loop.io(connection.fileno(), READABLE)
     waiter = gevent.hub.Waiter(hub)
     # gevent's own socket would wait; the one below it does not block, and says so.
-    receive = connection._sock.recv  # type: ignore[attr-defined]
-    feed = answer.feed
-    inbox = _inbox(hub)
+    receive = connection._sock.recvmsg  # type: ignore[attr-defined]
+    feed, arrival = answer.feed, stamps().arrival
 
     def arrived() -> None:
         try:
-            data = receive(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            end(error)
-            return
-        now = clock()
-        if answer.learned and data:
-            take(data, now)
-        else:
-            inbox.put(take, data, now)
-
-    def take(data: bytes, now: float) -> None:
-        try:
+            data, ancillary, _, _ = receive(RECEIVE_BYTES, SPACE)
             if data:
-                if not feed(data, now):
+                if not feed(data, arrival(ancillary)):
                     return
             else:
                 answer.close()
+        except BlockingIOError:
+            return
         except Exception as error:  # for the greenlet that asked: the hub would only print it
             end(error)
             return
@@ -75,7 +66,8 @@ def read_in_hub(connection: socket.socket, answer: Answer, deadline: float, cloc
     timer.start(late)
     watcher.start(arrived)
     try:
-        failure = waiter.get()
+        with _gathering(hub.loop):
+            failure = waiter.get()
     finally:
         for one in (watcher, timer):
             one.stop()
@@ -84,34 +76,37 @@ def read_in_hub(connection: socket.socket, answer: Answer, deadline: float, cloc
         raise failure
 
 
-class Inbox:
-    """Pieces of one turn of the loop that take long to read, as the first ones of every stream do.
-
-    Many streams begin together. All that has arrived is stamped before any of it is read, or each stream
-    would be late by the reading of those before it.
-    """
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-        self._pieces: list[tuple[Callable[[bytes, float], None], bytes, float]] = []
-
-    def put(self, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
-        if not self._pieces:
-            self._loop.run_callback(self._hand_out)
-        self._pieces.append((take, data, now))
-
-    def _hand_out(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        for take, data, now in pieces:
-            take(data, now)
+_streams: dict[int, int] = {}  # being read, by the address of their loop
 
 
-_inboxes: weakref.WeakKeyDictionary[Any, Inbox] = weakref.WeakKeyDictionary()
+@contextlib.contextmanager
+def _gathering(loop: Any) -> Iterator[None]:
+    address = int(loop.ptr)
+    count = _streams[address] = _streams.get(address, 0) + 1
+    if count == MANY_STREAMS:
+        _gather(address, GATHER_SECONDS)
+    try:
+        yield
+    finally:
+        count = _streams[address] = _streams[address] - 1
+        if count == MANY_STREAMS - 1:
+            _gather(address, 0.0)
 
 
-def _inbox(hub: Any) -> Inbox:
-    """One for each hub: a process has one, but a thread of its own has its own."""
-    found = _inboxes.get(hub)
-    if found is None:
-        found = _inboxes[hub] = Inbox(hub.loop)
-    return found
+def _gather(address: int, seconds: float) -> None:
+    """How long the loop waits before it looks again (`man 3 ev`, ev_set_io_collect_interval)."""
+    if stamps().kernel and (set_interval := _setter()):
+        set_interval(address, seconds)
+
+
+@functools.cache
+def _setter() -> Any:
+    """libev's own function; None where gevent runs on another loop."""
+    try:
+        from gevent.libev import corecext
+
+        function = ctypes.CDLL(corecext.__file__).ev_set_io_collect_interval
+    except (ImportError, OSError, AttributeError):
+        return None
+    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_double), None
+    return function

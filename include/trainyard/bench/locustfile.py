@@ -33,6 +33,7 @@ from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
 from trainyard.bench.hub import read_in_hub
 from trainyard.bench.script import Dialogue, Script
+from trainyard.bench.stamps import stamps
 from trainyard.bench.ticker import Ticker
 from trainyard.bench.workload import Workload, order
 
@@ -90,6 +91,7 @@ def watch_generator(environment: Environment, **_: object) -> None:
     for url in itertools.chain.from_iterable(run.arms.values()):
         with contextlib.suppress(OSError):  # the request will say it better
             socket.getaddrinfo(urlsplit(url).hostname, None)
+    stamps()  # finds out whether the kernel stamps
     # What Locust has loaded stays: looking through it for garbage would stop every stream for a moment.
     gc.collect()
     gc.freeze()
@@ -145,6 +147,8 @@ class Asker(User):
     @task
     def ask_all_arms(self) -> None:
         """A conversation, or a single pair: the same question to every arm, one after the other."""
+        if run.over.is_set():  # between two tasks a user that Locust is about to kill may still come here
+            raise StopUser
         talk, cap = Talk(next(run.talks)), run.workload.requests
         if cap is not None and talk.pair >= cap:
             if run.busy == 1:

@@ -100,6 +100,16 @@ def test_what_is_in_flight_at_the_end_is_drained_or_counted_as_censored() -> Non
     assert len(samples) == sum(asked.values())
 
 
+def test_no_request_begins_when_the_run_is_over() -> None:
+    """A user between two requests is killed at once, and may have begun the next one by then."""
+    with truth_server(ttft=0.0, itl=0.0) as server:
+        workload = Workload(concurrency=48, duration_seconds=0.6, output_tokens=1)
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=workload, seed=1)
+        assert len(samples) == len(server.truths)
+    assert summary["arms"]["canary"]["censored"] == 0
+    assert all(sample.ok and sample.ttft for sample in samples)
+
+
 def test_a_cap_on_requests_ends_the_run_early_and_addresses_take_turns() -> None:
     with truth_server(ttft=0.001, itl=0.0005) as one, truth_server(ttft=0.001, itl=0.0005) as two:
         workload = Workload(**{**QUICK, "duration_seconds": 60, "requests": 10})

@@ -122,3 +122,39 @@ def test_an_event_that_differs_in_more_than_text_and_numbers_is_parsed() -> None
     assert (answer.finish_reason, answer.text) == ("stop", "t t ")
     failing = chunk(event({"error": {"message": "engine died"}}))
     assert read([HEAD, usual, failing]).error == "error_event"
+
+
+def test_pieces_that_wait_keep_their_own_stamps_and_are_read_before_the_end_is_judged() -> None:
+    pieces = [HEAD, *(token("t ", count, plain=False, compact=True) for count in range(1, 80))]
+    answer = read(pieces)
+    assert [stamp for stamp, _ in answer.tokens()] == [float(number) for number in range(1, 80)]
+    assert (answer.chunks, answer.error) == (79, "cut")
+    failing = read([*pieces, chunk(event({"error": {"message": "engine died"}}))])
+    assert (failing.chunks, failing.error) == (79, "error_event")
+
+
+def test_an_error_event_that_waits_counts_before_a_later_time_out() -> None:
+    answer = Answer(stream=True)
+    for piece in (HEAD, token("t ", 1, plain=False, compact=True), chunk(event({"error": {"message": "x"}}))):
+        answer.feed(piece, 1.0)
+    answer.fail("timeout", "late")
+    assert answer.error == "error_event"
+
+
+@given(st.lists(st.integers(0, 400), max_size=6))
+def test_an_answer_that_is_complete_in_one_read_with_its_head_is_whole(cuts: list[int]) -> None:
+    """Role, text, counts and [DONE] at once, as a fast server sends them, however they are split."""
+    role = chunk(event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}))
+    usage = {"prompt_tokens": 3, "total_tokens": 4, "completion_tokens": 1}
+    data = HEAD + role + token("t", 1, plain=False, compact=True)
+    data += chunk(event({"choices": [], "usage": usage})) + chunk(event("[DONE]")) + b"0\r\n\r\n"
+    bounds = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    answer = read([data[start:stop] for start, stop in pairwise(bounds)])
+    assert (answer.error, answer.text, answer.done) == ("", "t", True)
+    assert answer.first is not None
+
+
+def test_an_answer_with_a_role_and_no_text_is_empty_and_has_no_first_token() -> None:
+    role = chunk(event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}))
+    answer = read([HEAD + role + chunk(event("[DONE]")) + b"0\r\n\r\n"])
+    assert (answer.error, answer.first) == ("empty", None)

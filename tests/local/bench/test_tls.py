@@ -1,0 +1,79 @@
+"""Answers over TLS: read by the same reader, stamped by the same clock, failing in the same words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificate import write_certificate
+from tests.support.truth_server import truth_server
+from trainyard.bench import tls
+from trainyard.bench.exchange import Exchange
+from trainyard.bench.load import run_load
+from trainyard.bench.workload import Workload, payload
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
+    """One that this process and its children trust."""
+    made = write_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made[0]))
+    tls.context.cache_clear()
+    yield made
+    tls.context.cache_clear()
+
+
+def ask(url: str, *, stream: bool = True, timeout: float = 5) -> Exchange:
+    body = payload("m", "a few words", output_tokens=8, stream=stream)
+    return Exchange(url + CHAT, body, timeout=timeout).run()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_over_tls_is_read_like_any_other(certificate: tuple[Path, Path], stream: bool) -> None:
+    with truth_server(certificate=certificate, ttft=0.01, itl=0.001) as server:
+        exchange = ask(server.url, stream=stream)
+        truth = server.truths[0]
+    sample = exchange.sample(arm="canary")
+    assert (sample.error, sample.detail, exchange.text) == ("", "", "tok " * 8)
+    if stream:
+        assert [tokens for _, tokens in truth.writes] == list(sample.chunk_tokens)
+        assert exchange.first is not None
+        assert exchange.first >= truth.writes[0][0]
+
+
+def test_a_load_test_over_tls_counts_every_failure(certificate: tuple[Path, Path]) -> None:
+    faults = ("", "", "cut", "", "no_done", "http_5xx", "", "empty", "no_usage", "error_event")
+    with truth_server(certificate=certificate, ttft=0.002, itl=0.0005, faults=faults) as server:
+        workload = Workload(concurrency=4, requests=40, duration_seconds=60, output_tokens=8)
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=workload, seed=1)
+        happened = Counter(truth.fault for truth in server.truths)
+    figures = summary["arms"]["canary"]
+    assert Counter(figures["failures"]) == Counter(fault for fault in faults * 4 if fault)
+    assert happened == Counter(faults * 4)
+    assert all(sample.ttft for sample in samples if sample.ok)
+
+
+def test_a_server_that_nobody_trusts_is_a_failed_connection(tmp_path: Path) -> None:
+    with truth_server(certificate=write_certificate(tmp_path)) as server:
+        sample = ask(server.url).sample(arm="canary")
+    assert sample.error == "connect"
+    assert "CERTIFICATE_VERIFY_FAILED" in sample.detail
+
+
+def test_a_server_that_hangs_over_tls_is_a_time_out(certificate: tuple[Path, Path]) -> None:
+    with truth_server(certificate=certificate, faults=("hang",)) as server:
+        sample = ask(server.url, timeout=0.3).sample(arm="canary")
+    assert sample.error == "timeout"
+    assert sample.connected is not None
+
+
+def test_a_server_that_speaks_no_tls_is_a_failed_connection() -> None:
+    with truth_server() as server:
+        sample = ask(server.url.replace("http:", "https:"), timeout=1).sample(arm="canary")
+    assert sample.error in ("connect", "timeout")
+    assert sample.connected is None
