@@ -60,7 +60,12 @@ def ask(question: Question, console: Console, *, as_json: bool) -> int:
                 console.print(words, soft_wrap=True, highlight=False)
     began = datetime.now(UTC).isoformat()
     samples, summary = run_load(
-        model=model, arms=urls, workload=workload, seed=question.seed, limits=question.limits
+        model=model,
+        arms=urls,
+        workload=workload,
+        seed=question.seed,
+        limits=question.limits,
+        say=None if as_json else lambda words: console.print(words, soft_wrap=True, highlight=False),
     )
     summary = with_economy(summary, question.hardware)
     ended = datetime.now(UTC).isoformat()
