@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainyard.bench.arrivals import Arrivals
 from trainyard.bench.cost import Hardware, economy
 from trainyard.bench.goodput import Limits, goodput
-from trainyard.bench.knee import sweep
+from trainyard.bench.knee import Step, knee, sweep
 from trainyard.bench.samples import Sample
 from trainyard.bench.summary import QUANTILES, summarize_arm
 from trainyard.neuron.instances import instance
@@ -168,3 +168,32 @@ def test_a_load_of_one_rate_is_no_sweep() -> None:
     samples, schedule = climbed([4.0], 0.05)
     assert sweep(samples, ["canary"], schedule, seed=3) == {}
     assert sweep(samples, ["canary"], None, seed=3) == {}
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_the_knee_is_good_and_so_is_every_rate_below_it(good: list[bool]) -> None:
+    found = [Step(float(number), float(number), 0.1, 0.0, good=one) for number, one in enumerate(good)]
+    top = knee(found)
+    below = found.index(top) + 1 if top is not None else 0
+    assert all(step.good for step in found[:below])
+    assert below == len(found) or not found[below].good
+
+
+_TIMES = st.floats(1e-3, 10)
+
+
+@given(
+    st.lists(st.tuples(_TIMES, _TIMES, st.sampled_from(["", "cut", "censored"])), max_size=30), _TIMES, _TIMES
+)
+def test_a_stricter_objective_never_makes_goodput_better(
+    rows: list[tuple[float, float, str]], limit: float, stricter: float
+) -> None:
+    samples = [
+        made(ttft=first, e2e=first + rest) if not kind else broken(kind, ttft=first, e2e=first + rest)
+        for first, rest, kind in rows
+    ]
+    loose = goodput(samples, Limits(ttft=max(limit, stricter)), 1.0)
+    tight = goodput(samples, Limits(ttft=min(limit, stricter), e2e=stricter), 1.0)
+    assert tight["requests"] <= loose["requests"] <= sum(sample.ok for sample in samples)
+    for found in (loose, tight):
+        assert found["share"] is None or 0 <= found["share"] <= 1
