@@ -71,10 +71,7 @@ def test_what_is_granted_and_never_used_is_found(events: list[Event]) -> None:
     granted = access.granted(rendered("base"), asked.USER)
     unused = access.not_used(granted, access.used(events))
 
-    assert unused == {
-        Granted(SERVING, "gateway.networking.k8s.io", "httproutes", "delete"),
-        Granted(SERVING, "", "pods/log", "get"),
-    }
+    assert unused == {Granted(SERVING, "", "pods/log", "get")}
     more = {*granted, Granted(JOBS, "", "configmaps", "list")}
     assert access.not_used(more, access.used(events)) - unused == {Granted(JOBS, "", "configmaps", "list")}
 

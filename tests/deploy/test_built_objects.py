@@ -43,7 +43,8 @@ def built(ctx: Context, release: Release) -> list[Obj]:
     route = route_manifest(
         release.model, "trainyard-serving", "trainyard", "trainyard-serving", {release.id: 100}, 1
     )
-    return [*jobs, deployment(servers), service(servers), route]
+    fence = route_manifest(release.model, "trainyard-serving", "", "", {}, 1)
+    return [*jobs, deployment(servers), service(servers), route, fence]
 
 
 @pytest.mark.skipif(not SHARED_CRDS.is_dir(), reason="the published CRDs are not beside this checkout")

@@ -28,7 +28,8 @@ def failed(yard: Yard, runs: dict[str, str], model: str) -> Release:
     assert yard.is_free(model)
     assert not yard.cluster.list("Pod", labels=f"trainyard.dev/model={model}")
     assert yard.cluster.find("Deployment", release.id, "trainyard-serving") is None
-    assert yard.cluster.find("HTTPRoute", model, "trainyard-serving") is None
+    # It holds the lease's token, and no gateway has it.
+    assert yard.cluster.get("HTTPRoute", model, "trainyard-serving")["spec"]["parentRefs"] == []
     return release
 
 

@@ -22,12 +22,8 @@ pytestmark = pytest.mark.e2e
 
 USER = "system:serviceaccount:airflow:airflow-worker"
 NEEDED = {"test_engines", "test_faults", "test_releases"}
-GATEWAY = "gateway.networking.k8s.io"
 # Granted, and perhaps not used by these tests, and why it is granted all the same.
 RARELY_USED = {
-    Granted(
-        "trainyard-serving", GATEWAY, "httproutes", "delete"
-    ): "a first release that fails after it was promoted",
     Granted("trainyard-jobs", "", "pods", "patch"): "the provider marks a failed pod, if it is still there",
     Granted("trainyard-jobs", "", "events", "watch"): "only while a pod waits to be started",
     Granted("", "karpenter.sh", "nodeclaims", "list"): "only while a pod waits for its node: seconds here",

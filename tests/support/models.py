@@ -108,6 +108,9 @@ class EmptyCluster:
     def find(self, kind: str, name: str, namespace: str | None) -> None:
         return None
 
+    def create(self, body: dict[str, Any]) -> None:
+        raise NotFound("no such namespace")
+
 
 def paper_context(folder: Path, hub: PaperHub | None = None, **settings: Any) -> Context:
     """A context over a cluster that has nothing: for what plan works out before it touches one."""

@@ -44,7 +44,7 @@ class StoppingObjects(Objects):
 
 
 class StoppingCluster(Cluster):
-    """Stops right before the first change of an object."""
+    """Stops right before the first change of an object, or before it is made."""
 
     armed = False
 
@@ -53,6 +53,12 @@ class StoppingCluster(Cluster):
             self.armed = False
             stop(kind)
         return super().merge(kind, name, namespace, body)
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self.armed:
+            self.armed = False
+            stop(body["kind"])
+        return super().create(body)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ NEEDS: tuple[Need, ...] = (
     Need("serving", "", "services", ("create", "get", "patch", "delete"), "one Service a release"),
     Need("serving", "apps", "deployments", ("create", "get", "patch", "delete"), "one Deployment a release"),
     Need("serving", "discovery.k8s.io", "endpointslices", ("list",), "addresses for load tests without DNS"),
-    Need("serving", GATEWAY, "httproutes", ("create", "get", "patch", "delete"), "the weights of a model"),
+    Need("serving", GATEWAY, "httproutes", ("create", "get", "patch"), "the weights of a model"),
     Need("cluster", "", "nodes", ("get", "list"), "free chips, and how far a new node is"),
     Need("cluster", "", "pods", ("list",), "free chips of a node are counted over all its pods"),
     Need("cluster", "", "events", ("list",), "Karpenter writes its events into the namespace default"),

@@ -22,8 +22,18 @@ def route_manifest(
     """Requests below /<model> go to the releases by weight, with the prefix taken off.
 
     weights: percent by release id; the id is also the Service's name. Weight 0 keeps a backend known but
-    idle.
+    idle. None at all: the route is attached to no gateway and leads nowhere; it holds the token, so that
+    there is always something to swap.
     """
+    rule: Object = {"matches": [{"path": {"type": "PathPrefix", "value": f"/{model}"}}]}
+    if weights:
+        rule["filters"] = [
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+            }
+        ]
+        rule["backendRefs"] = backends(weights)
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -34,19 +44,8 @@ def route_manifest(
             "annotations": {"trainyard.dev/lease-token": str(token)},
         },
         "spec": {
-            "parentRefs": [{"name": gateway, "namespace": gateway_namespace}],
-            "rules": [
-                {
-                    "matches": [{"path": {"type": "PathPrefix", "value": f"/{model}"}}],
-                    "filters": [
-                        {
-                            "type": "URLRewrite",
-                            "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
-                        }
-                    ],
-                    "backendRefs": backends(weights),
-                }
-            ],
+            "parentRefs": [{"name": gateway, "namespace": gateway_namespace}] if weights else [],
+            "rules": [rule],
         },
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainyard.errors import Conflict
+from trainyard.kube.cluster import Object
 from trainyard.kube.traffic import set_weights, weights_of
 from trainyard.release import Release, Weights, now
 from trainyard.stages.context import Context, Done
@@ -37,16 +38,7 @@ def run(ctx: Context, release: Release) -> Done:
 
 def shift(ctx: Context, release: Release, percent: dict[str, int]) -> None:
     """Sets the live weights and writes them into the record."""
-    route = set_weights(
-        ctx.cluster,
-        model=release.model,
-        namespace=ctx.settings.serving_namespace,
-        gateway=ctx.settings.gateway_name,
-        gateway_namespace=ctx.settings.gateway_namespace,
-        weights=percent,
-        token=release.lease_token,
-    )
-    live = weights_of(route)
+    live = weights_of(set_traffic(ctx, release, percent))
 
     def change(document: dict[str, object]) -> None:
         history = document["weights"]
@@ -55,6 +47,19 @@ def shift(ctx: Context, release: Release, percent: dict[str, int]) -> None:
             history.append(Weights(at=now(), percent=live).model_dump(mode="json"))
 
     ctx.change(release, change)
+
+
+def set_traffic(ctx: Context, release: Release, percent: dict[str, int]) -> Object:
+    """The route with these weights. Raises LeaseLost."""
+    return set_weights(
+        ctx.cluster,
+        model=release.model,
+        namespace=ctx.settings.serving_namespace,
+        gateway=ctx.settings.gateway_name,
+        gateway_namespace=ctx.settings.gateway_namespace,
+        weights=percent,
+        token=release.lease_token,
+    )
 
 
 def relabel(ctx: Context, release_id: str, role: str) -> None:

@@ -3,12 +3,11 @@ lives."""
 
 from __future__ import annotations
 
-from trainyard.kube.cluster import guard_token
 from trainyard.kube.traffic import weights_of
 from trainyard.release import Release, now, reason
 from trainyard.rollout.shifts import restored
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.promote import relabel, shift
+from trainyard.stages.promote import relabel, set_traffic, shift
 
 _TAIL = 60
 
@@ -32,11 +31,11 @@ def run(ctx: Context, release: Release) -> Done | Skip:
     route = ctx.cluster.find("HTTPRoute", release.model, namespace)
     live = weights_of(route)
     had_traffic = live.get(release.id, 0)
-    if route is not None and stable is None:
-        guard_token(route, release.lease_token)
-        ctx.cluster.delete("HTTPRoute", release.model, namespace)
-        done.append("the route was taken away (there is no stable release)")
-    elif route is not None and live != restored(stable):
+    if stable is None and live:
+        # Detached, not deleted: its token stands in the way of who was paused and would make it anew.
+        set_traffic(ctx, release, {})
+        done.append("the route was taken from the gateway (there is no stable release)")
+    elif stable is not None and route is not None and live != restored(stable):
         shift(ctx, release, restored(stable))
         done.append(f"all traffic is back on {stable}")
     elif stable:

@@ -99,11 +99,13 @@ def test_a_roll_back_before_anything_was_deployed_says_so(world: World) -> None:
     assert world.load(release).state == "failed"
 
 
-def test_the_first_release_rolled_back_leaves_no_route(world: World) -> None:
+def test_the_first_release_rolled_back_leaves_a_route_that_no_gateway_has(world: World) -> None:
     release = world.deployed(world.planned())
     promote.shift(world.again(), release, {release.id: 100})
     rollback.run(world.again(), world.load(release))
-    assert world.ctx.cluster.find("HTTPRoute", "tiny", world.namespace) is None
+    assert world.weights() == {}
+    route = world.ctx.cluster.get("HTTPRoute", "tiny", world.namespace)
+    assert route["spec"]["parentRefs"] == []
 
 
 def test_a_promoted_release_is_not_rolled_back(world: World) -> None:
