@@ -173,8 +173,8 @@ def failed_and_ended(span: Span) -> tuple[int, int] | None:
     """How many requests failed at least, and those plus all that succeeded; None where nobody counts.
 
     vLLM has the reason `error` in 0.16 and not in 0.11, and counts answers of 5xx in both. A failed request
-    may be in both counts, or in one: a stream that fails has status 200. Requests that clients gave up count neither
-    way: nobody knows why they did.
+    may be in both counts, or in one: a stream that fails has status 200. Requests that clients gave up count
+    neither way: nobody knows why they did.
     """
     if "error" not in span.finished and ANSWERED_5XX not in span.finished:
         return None

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import psutil
 
-# FinishReason of vllm/v1/engine/__init__.py, and since which release each has been there. `error` came between
-# 0.11 and 0.16 (vllm-project/vllm#26813), `repetition` with 0.17.
+# FinishReason of vllm/v1/engine/__init__.py, and since which release each has been there. `error` came
+# between 0.11 and 0.16 (vllm-project/vllm#26813), `repetition` with 0.17.
 REASONS = {"stop": (0, 0), "length": (0, 0), "abort": (0, 0), "error": (0, 13), "repetition": (0, 17)}
 # What vLLM's instrumentator leaves out, and what it calls a path that there is not.
 UNCOUNTED, NO_HANDLER = ("/metrics", "/health", "/load", "/ping", "/version", "/server_info"), "none"
