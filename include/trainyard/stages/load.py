@@ -5,9 +5,7 @@ from __future__ import annotations
 from trainyard.errors import Inconclusive
 from trainyard.kube.cluster import Object
 from trainyard.release import Release
-from trainyard.report.text import render_summary
 from trainyard.stages.context import Context, Done, Skip
-from trainyard.stages.figures import with_economy
 from trainyard.stages.measure import judged, load_pod, may_extend
 from trainyard.stages.measured import gather
 
@@ -23,9 +21,7 @@ def finish(ctx: Context, release: Release) -> Done:
     verdict = judged(ctx, release, PHASE)
     if verdict.outcome in ("inconclusive", "infrastructure_fault") and may_extend(ctx, release, PHASE):
         raise Inconclusive(f"{verdict.summary}. Measuring on.")
-    summary = gather(ctx.objects, release, PHASE).summary
-    arms = with_economy(ctx, release, summary["arms"])
-    ctx.log.info("%s", "\n".join(render_summary({**summary, "arms": arms})))
+    arms = gather(ctx.objects, release, PHASE).summary["arms"]
     return Done(
         "; ".join(
             f"{arm}: {figures['requests']} requests, {figures['failed']} failed, "

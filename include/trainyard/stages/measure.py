@@ -10,6 +10,7 @@ from trainyard.kube.addresses import gateway_url, servers_of, urls_of
 from trainyard.kube.cluster import Object
 from trainyard.kube.pods import cpu_job
 from trainyard.release import Release
+from trainyard.report.text import render_summary
 from trainyard.rollout.judge import judge
 from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.stages.context import Context
@@ -74,7 +75,7 @@ def load_pod(
 
 
 def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:
-    """Judges a phase, writes the verdict into the record and returns it.
+    """Judges a phase, writes the verdict into the record and the figures into the log, returns it.
 
     weight: percent of the traffic that the gateway should give the canary; None where it gets none yet.
     """
@@ -88,6 +89,7 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
 
     figures = {key: data.summary[key] for key in _RECORDED if data.summary.get(key) is not None}
     figures["arms"] = with_economy(ctx, release, data.summary["arms"])
+    ctx.log.info("%s\n%s", verdict.summary, "\n".join(render_summary(figures)))
 
     def change(document: dict[str, Any]) -> None:
         document["verdicts"][phase] = {
