@@ -140,13 +140,31 @@ async def test_traefik_follows_the_weights_of_a_route(
                 assert time.monotonic() < deadline, log.read_text()
                 await asyncio.sleep(0.1)
 
-        await comes_to(backends[0])
         custom = client.CustomObjectsApi(api)
-        patch = {"spec": route((0, 1))}
-        await asyncio.to_thread(
-            custom.patch_namespaced_custom_object, GROUP, VERSION, namespace, "httproutes", "r", patch
-        )
+
+        async def change(spec: dict[str, Any]) -> None:
+            patch = {"spec": spec}
+            await asyncio.to_thread(
+                custom.patch_namespaced_custom_object, GROUP, VERSION, namespace, "httproutes", "r", patch
+            )
+
+        async def leads_nowhere() -> None:
+            deadline = time.monotonic() + 20
+            while True:
+                async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                    if answer.status == 404:
+                        return
+                assert time.monotonic() < deadline, log.read_text()
+                await asyncio.sleep(0.1)
+
+        await comes_to(backends[0])
+        await change(route((0, 1)))
         await comes_to(backends[1])
+        # As a model's route is before its first release, and after the roll back of that.
+        await change({"parentRefs": [], "rules": [{"matches": [{"path": {"value": "/model"}}]}]})
+        await leads_nowhere()
+        await change(route((1, 0)))
+        await comes_to(backends[0])
     assert is_programmed(api, namespace)
     failures = [line for line in log.read_text().splitlines() if " ERR " in line or "Failed to watch" in line]
     assert failures == []
