@@ -6,12 +6,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trainyard.bench.samples import Sample
+from trainyard.bench.stamps import stamps
 from trainyard.bench.summary import quantile
 
 TICK_SECONDS = 0.01
+MAX_CLOCK_STEP_SECONDS = 0.001
+SCHEDULED = Path("/proc/self/schedstat")  # nanoseconds of the first thread: on a core, and waiting for one
 
 
 @dataclass
@@ -22,6 +26,7 @@ class Lag:
     late: list[float] = field(default_factory=list)
     cpu: float = field(default_factory=time.process_time)
     wall: float = field(default_factory=time.monotonic)
+    waited: float = field(default_factory=lambda: waited())
 
     def run(self) -> None:
         """Forever, in a greenlet or thread of its own."""
@@ -33,17 +38,29 @@ class Lag:
     def restart(self) -> None:
         """Forget what was before: it begins now."""
         self.late.clear()
-        self.cpu, self.wall = time.process_time(), time.monotonic()
+        self.cpu, self.wall, self.waited = time.process_time(), time.monotonic(), waited()
 
     def reading(self) -> dict[str, float]:
-        """loop_lag_p99_seconds, cpu_share (of one core) since the start."""
+        """Since the start: loop_lag_p99_seconds; cpu_share (of one core); waiting_share, of the time in which
+        it could have run and had no core; clock_step_seconds (see `stamps`); kernel_stamps, 0 or 1."""
         wall = time.monotonic() - self.wall
         lags = with_missed(self.late)
         return {
             "loop_lag_p99_seconds": round(quantile(sorted(lags), 0.99), 6) if lags else float("inf"),
             "cpu_share": round((time.process_time() - self.cpu) / wall, 4) if wall else 0.0,
+            "waiting_share": round((waited() - self.waited) / wall, 4) if wall else 0.0,
+            "clock_step_seconds": round(stamps().step(), 6),
+            "kernel_stamps": float(stamps().kernel),
             "seconds": round(wall, 3),
         }
+
+
+def waited() -> float:
+    """Seconds that this process's first thread has waited for a core; 0 where the machine does not say."""
+    try:
+        return int(SCHEDULED.read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def with_missed(late: Sequence[float]) -> list[float]:
@@ -60,6 +77,8 @@ def worst(readings: Sequence[dict[str, float] | None]) -> dict[str, float] | Non
         return None
     found = [reading for reading in readings if reading is not None]
     figures = {key: max(reading[key] for reading in found) for key in found[0] if key != "scheduled"}
+    if "kernel_stamps" in figures:
+        figures["kernel_stamps"] = min(reading["kernel_stamps"] for reading in found)
     if "scheduled" in found[0]:
         figures["scheduled"] = sum(reading["scheduled"] for reading in found)
     return figures
@@ -94,6 +113,15 @@ def judge_generator(
             )
         if not reading["cpu_share"] <= max_cpu_share:
             reasons.append(f"it used {reading['cpu_share']:.0%} of a core; allowed {max_cpu_share:.0%}")
+        waiting = reading.get("waiting_share", 0.0)
+        if reading["cpu_share"] <= max_cpu_share < reading["cpu_share"] + waiting:
+            reasons.append(
+                f"it ran {reading['cpu_share']:.0%} of the time and waited for a core for {waiting:.0%}; "
+                f"allowed {max_cpu_share:.0%} together"
+            )
+        if reading.get("clock_step_seconds", 0.0) > MAX_CLOCK_STEP_SECONDS:
+            step = reading["clock_step_seconds"] * 1000
+            reasons.append(f"the machine's wall clock was set by {step:.0f} ms during the run")
     # JSON has no infinity: a reading that is none is written as null.
     figures = {key: None if value == float("inf") else value for key, value in figures.items()}
     return {**figures, "valid": not reasons, "reasons": reasons}

@@ -88,6 +88,10 @@ def test_a_generator_that_could_not_keep_up_says_so() -> None:
     assert generator() == []
     assert "250 ms late" in generator(loop_lag_p99_seconds=0.25)[0]
     assert "97%" in generator(cpu_share=0.97)[0]
+    assert (
+        "ran 20% of the time and waited for a core for 75%" in generator(cpu_share=0.2, waiting_share=0.75)[0]
+    )
+    assert "wall clock was set by 40 ms" in generator(clock_step_seconds=0.04)[0]
     assert generator(loop_lag_p99_seconds=float("inf"))
     assert generator(loop_lag_p99_seconds=float("nan"))
 
