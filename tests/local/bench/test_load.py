@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
-from trainyard.bench import generator
+from trainyard.bench import generator, load
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import unpack
 from trainyard.bench.split import observe_split
@@ -149,6 +150,26 @@ def test_an_open_loop_sends_by_its_schedule_while_the_server_hangs() -> None:
         [moment - moments[0] for moment in moments], abs=1e-5
     )
     assert all(sample.intended <= 0 for sample in samples)
+
+
+def test_a_running_test_tells_how_it_goes_over_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "TELL_SECONDS", 0.3)
+    told: list[str] = []
+    workload = Workload(**{**QUICK, "concurrency": 2, "processes": 2, "requests": 30, "duration_seconds": 60})
+    with truth_server(ttft=0.02, itl=0.002) as server:
+        with load.measure(
+            model="m",
+            arms={"canary": [server.url]},
+            workload=workload,
+            seed=1,
+            beat_seconds=0.1,
+            say=told.append,
+        ) as taken:
+            total = taken.seen.arms["canary"]
+            assert total.requests == len(server.truths) == 30
+            assert {path.stat().st_size > 0 for path in taken.files} == {True}
+    line = r"\d+ s: canary: \d+ requests, ttft p50 \d+\.\d p99 \d+\.\d ms, itl p50 .* ms, e2e p50 .* ms"
+    assert re.fullmatch(line, told[-1]), told
 
 
 def test_in_an_open_loop_both_arms_are_asked_the_same_at_the_same_moment() -> None:
