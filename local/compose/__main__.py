@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
                 target = local_target(os.environ)
                 steps.create_bucket(target)
                 port = urlsplit(target.gateway).port or 80
-                steps.apply_manifests(given.target / "kubeconfig", given.cluster, port)
+                steps.apply_manifests(given.cluster / "kubeconfig", given.cluster, port)
             case "eks-target":
                 steps.write_eks(given.kubeconfig, given.target, os.environ)
             case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -22,10 +23,12 @@ from local.compose.targets import (
     write,
 )
 from local.stack.certificates import Certificates, ensure
-from local.stack.services.cluster import overlay
+from local.stack.services.cluster import AIRFLOW_USER, overlay
 from local.stack.services.setting import binary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+USERS = "users.csv"
+"""In the cluster's folder: `--token-auth-file` of its API server."""
 PATIENCE_SECONDS = 60.0
 RETRY_SECONDS = 0.5
 KUBECTL_SECONDS = 60.0
@@ -36,8 +39,10 @@ class StepError(Exception):
 
 
 def write_local(target: LocalTarget, folder: Path, cluster: Path, name: str) -> None:
-    """Files for clients into `folder`, those of the cluster's own services into `cluster`.
+    """Files for Airflow into `folder`, those of the cluster's own services into `cluster`.
 
+    Airflow gets a user of its own, who may do what the manifests' roles allow it, as on EKS; the token that may
+    do everything stays with the cluster.
     name: the host name under which other containers reach the API server; it goes into its certificate.
     """
     files = Certificates.within(cluster / "certificates")
@@ -47,9 +52,19 @@ def write_local(target: LocalTarget, folder: Path, cluster: Path, name: str) -> 
     files.key.parent.chmod(0o750)
     authority = folder / "ca.crt"
     write(authority, files.authority.read_text())
-    write(folder / "kubeconfig", target.kubeconfig(authority))
+    write(cluster / "kubeconfig", target.kubeconfig(authority, target.token))
+    token = airflow_token(cluster / USERS)
+    write(folder / "kubeconfig", target.kubeconfig(authority, token))
     write(cluster / "pod-identity.env", render_plain(target.for_pods()))
     write(folder / "environment", render_shell(target.environment(folder)))
+
+
+def airflow_token(users: Path) -> str:
+    """The token of Airflow's user in the API server's token file; made with it the first time."""
+    known = users.read_text(encoding="utf-8").partition(",")[0] if users.is_file() else ""
+    token = known or secrets.token_hex(24)
+    write(users, f"{token},{AIRFLOW_USER}\n")
+    return token
 
 
 def write_eks(kubeconfig: Path, folder: Path, given: Mapping[str, str]) -> None:

