@@ -41,8 +41,9 @@ class StepError(Exception):
 def write_local(target: LocalTarget, folder: Path, cluster: Path, name: str) -> None:
     """Files for Airflow into `folder`, those of the cluster's own services into `cluster`.
 
-    Airflow gets a user of its own, who may do what the manifests' roles allow it, as on EKS; the token that may
-    do everything stays with the cluster.
+    Airflow gets a user of its own, who may do what the manifests' roles allow it, as on EKS; the token that
+    may do everything stays with the cluster.
+
     name: the host name under which other containers reach the API server; it goes into its certificate.
     """
     files = Certificates.within(cluster / "certificates")
