@@ -57,16 +57,15 @@ def sickness(ctx: Context, release: Release, *, thorough: bool) -> dict[str, Any
     thorough: ask neuron-monitor too, which takes seconds. Else only what the nodes' agents say counts: the
     devices were well before the load test, and no word of a sick node is no word.
     """
-    chips, namespace = release.plan.chips, ctx.settings.serving_namespace
-    for pod in server_pods(ctx, release.id):
-        try:
+    try:
+        for pod in server_pods(ctx, release.id):
             if thorough:
-                found = look(ctx, pod, chips)
+                found = look(ctx, pod, release.plan.chips)
             else:
-                found = judge((), Expected(devices=chips), conditions_at(ctx.cluster, namespace, pod))
-        except TrainyardError as error:  # a pod that goes away must not cost the verdict
-            ctx.log.warning("The devices of %s could not be asked: %s", pod, error)
-            continue
-        if found.state == "sick":
-            return {"state": "sick", "text": f"the devices of {pod}: {'; '.join(found.reasons)}"}
+                conditions = conditions_at(ctx.cluster, ctx.settings.serving_namespace, pod)
+                found = judge((), Expected(devices=release.plan.chips), conditions)
+            if found.state == "sick":
+                return {"state": "sick", "text": f"the devices of {pod}: {'; '.join(found.reasons)}"}
+    except TrainyardError as error:  # a pod that goes away, or a cluster that does, must not cost the verdict
+        ctx.log.warning("Not all devices of %s could be asked: %s", release.id, error)
     return None

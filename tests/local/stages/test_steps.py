@@ -160,6 +160,12 @@ def test_a_condemned_node_is_to_blame_before_the_model(world: World, monkeypatch
     (again,) = replay(world.ctx.objects, recorded, Margins())
     assert again.verdict.outcome == "infrastructure_fault"
 
+    def gone(*_: object) -> list[str]:
+        raise ClusterUnavailable("the API server does not answer")
+
+    monkeypatch.setattr(health, "server_pods", gone)
+    assert measure.judged(world.again(), world.load(second), "step-1", 10).outcome == "pass"
+
 
 def test_a_step_beyond_the_spec_or_without_a_stable_release_is_skipped(world: World) -> None:
     release = world.deployed(world.planned(0))
