@@ -7,9 +7,11 @@ from trainyard.bench.shapes import Lengths
 from trainyard.bench.workload import Workload
 
 
-def asked(workload: Workload) -> dict[str, str]:
+def asked(workload: Workload, seed: int) -> dict[str, str]:
     """Rows for people: name and words."""
     facts = {"Loop": _loop(workload)}
+    if (most := workload.most_requests(seed)) is not None:
+        facts["Requests"] = f"at most {most} to each server"
     if workload.trace is not None and (trace := workload.read_trace()):
         facts["Trace"] = f"{workload.trace}, {len(trace.rows)} requests, SHA-256 {trace.digest[:12]}"
     facts["Prompt and answer"] = (
@@ -31,8 +33,9 @@ def _loop(workload: Workload) -> str:
     if schedule is None:
         return f"closed, {workload.concurrency} at once"
     if schedule.process == TRACE:
-        return f"open, {len(schedule.offsets)} requests at the moments of the trace"
-    return f"open, {schedule.process}, about {schedule.expected:.0f} requests in {schedule.seconds:g} s"
+        return "open, at the moments of the trace"
+    rates = schedule.expected / schedule.seconds
+    return f"open, {schedule.process}, {rates:g} arrivals/s on average for {schedule.seconds:g} s"
 
 
 def _length(tokens: int, drawn: Lengths | None) -> str:

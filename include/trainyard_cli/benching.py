@@ -150,7 +150,7 @@ def report(
     facts = {
         "Server": base(question.url),
         **({"Baseline": base(question.baseline)} if question.baseline else {}),
-        **asked(workload),
+        **asked(workload, question.seed),
         "Seed": str(question.seed),
     }
     return Report(
