@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.bench.samples import Sample, unpack
+from trainyard.bench.rows import compact
+from trainyard.bench.samples import Sample
 from trainyard.bench.scrape import NAME, unpack_rows
 from trainyard.bench.summary import summarize
 from trainyard.errors import CorruptArtifact, Inconclusive, NotFound
@@ -53,7 +56,8 @@ def gather(objects: Objects, release: Release, phase: str) -> Measured:
         if not summary["generator"]["valid"]:
             continue
         if summary.get("synthetic") is not False:
-            rows = unpack(objects.get(f"{part}samples.ndjson.gz").body)
+            body = io.BytesIO(objects.get(f"{part}samples.ndjson.gz").body)
+            rows = compact(gzip.GzipFile(fileobj=body))
             _check_rows(part, rows, summary)
             samples += rows
         if summary.get("live"):
