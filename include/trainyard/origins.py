@@ -106,7 +106,9 @@ class Origin:
             except NotFound:
                 pass
             else:
-                if not missing_blobs(self.objects(), mirrored.manifest.files):
+                # A commit of the Hub has 40 digits, too, and may be in S3 under the same name.
+                ours = mirrored.manifest.source.startswith(f"{self.address.kind}://")
+                if ours and not missing_blobs(self.objects(), mirrored.manifest.files):
                     return mirrored, self.model.revision
         source = self.source()
         return source, self.model.revision if named else source.pin()

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from local.checkpoints.checkpoint import write_checkpoint
 from tests.support.models import write_entry
-from tests.support.world import World
+from tests.support.world import REPO, World
 from trainyard import catalogue
 from trainyard.errors import Conflict, CorruptArtifact, Refused, Unsigned
 from trainyard.hub import Hub
+from trainyard.jobs.fetch import fetch as fetch_model
 from trainyard.jobs.fetch import fetch_from
 from trainyard.release import Plan, Release
 from trainyard.sources import open_source, parse
@@ -122,6 +123,17 @@ def test_a_changed_prefix_is_a_new_revision_and_the_old_one_is_still_there_to_go
     assert again.fingerprint == release.plan.fingerprint
     with pytest.raises(Conflict, match="changed since"):
         only_planned(world, revision="b" * 40)
+
+
+def test_a_commit_of_the_hub_that_is_in_s3_is_not_taken_for_what_a_prefix_holds(
+    world: World, folder: Path
+) -> None:
+    commit = world.revisions[0]
+    fetch_model(world.ctx.objects, world.ctx.hub, REPO, commit)
+    world.document["model"] = {"repo": REPO, "source": upload(world, folder), "revision": commit}
+    write_entry(world.folder, world.document)
+    with pytest.raises(Conflict, match="has revision"):
+        only_planned(world)
 
 
 def test_a_shard_that_is_gone_from_s3_is_fetched_again(world: World, folder: Path) -> None:
