@@ -34,14 +34,14 @@ def muster(ctx: Context, release: Release, phase: str, leader: Object) -> Object
     standing = _pods(ctx, release, phase)
     at_work = next((pod for pod in standing if _leads(pod)), None)
     attempt = at_work["metadata"]["labels"][ATTEMPT] if at_work else uuid.uuid4().hex[:8]
-    leader = _member(leader, phase, attempt, 0, count)
+    leader = member(leader, phase, attempt, 0, count)
     leader["spec"]["containers"][0]["resources"]["requests"]["cpu"] = str(load.processes + 1)
     for pod in standing:
         if pod["metadata"]["labels"].get(ATTEMPT) != attempt and not _is_leader(pod):
             ctx.cluster.delete("Pod", pod["metadata"]["name"], ctx.settings.jobs_namespace)
     if at_work is None:
         for index in range(1, count):
-            _create(ctx, _member(leader, phase, attempt, index, count))
+            _create(ctx, member(leader, phase, attempt, index, count))
     return leader
 
 
@@ -52,7 +52,8 @@ def dismiss(ctx: Context, release: Release, phase: str) -> None:
             ctx.cluster.delete("Pod", pod["metadata"]["name"], ctx.settings.jobs_namespace)
 
 
-def _member(pod: Object, phase: str, attempt: str, index: int, count: int) -> Object:
+def member(pod: Object, phase: str, attempt: str, index: int, count: int) -> Object:
+    """Pod number `index`, made from the leader's."""
     pod = copy.deepcopy(pod)
     meta, job = pod["metadata"], _job(pod)
     meta["labels"] |= {PHASE: phase, ATTEMPT: attempt, WORKER: str(index)}

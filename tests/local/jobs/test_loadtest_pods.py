@@ -1,0 +1,70 @@
+"""A shared load test as pods of the cluster: what the stage makes is what works there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from local.client.kinds import SERVICEACCOUNTS, Obj
+from tests.support.cluster import Cluster, namespace
+from tests.support.seaweed import S3Server
+from tests.support.truth_server import truth_server
+from trainyard.kube.pods import cpu_job
+from trainyard.stages.workers import member
+from trainyard.store.objects import Objects
+
+__all__ = ["namespace"]
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
+    cluster: Cluster, namespace: str, s3_server: S3Server, bucket: str
+) -> None:
+    account = {"metadata": {"name": "trainyard-loadtest", "namespace": namespace}}
+    cluster.create(SERVICEACCOUNTS, account)
+    with truth_server(ttft=0.01, itl=0.001) as server:
+        leader = cpu_job(
+            name="load-m-1",
+            namespace=namespace,
+            job_name="loadtest",
+            job={
+                "bucket": bucket,
+                "output": "measurements/m/r/load/0/",
+                "model": "m",
+                "arms": {"canary": [server.url]},
+                "workload": {
+                    "arrivals": {"process": "constant", "rate": 20},
+                    "duration_seconds": 2,
+                    "output_tokens": 4,
+                    "max_loop_lag_seconds": 30,
+                },
+            },
+            image="python:3.12",
+            service_account="trainyard-loadtest",
+            model="m",
+            release="m-1",
+            deadline_seconds=120,
+            env={**s3_server.environment, "PYTHONPATH": str(REPOSITORY / "include")},
+        )
+        del leader["spec"]["priorityClassName"]  # this cluster has no classes
+        pods = [member(leader, "load", "0a", index, 2) for index in range(2)]
+        names = [pod["metadata"]["name"] for pod in pods]
+        for pod in reversed(pods):
+            cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
+        found = cluster.until("both pods ended", lambda: ended(cluster, namespace, names), 60)
+        asked = len(server.truths)
+    assert found == ["Succeeded", "Succeeded"], [
+        cluster.kubectl("logs", "-n", namespace, name, code=None) for name in names
+    ]
+    summary = json.loads(Objects(s3_server.client(), bucket).get("measurements/m/r/load/0/summary.json").body)
+    assert summary["arms"]["canary"]["requests"] == asked == 40
+    assert (summary["workers"], summary["generator"]["achieved"]) == (2, 1.0)
+
+
+def ended(cluster: Cluster, namespace: str, names: list[str]) -> list[str]:
+    pods: list[Obj] = [
+        cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}") for name in names
+    ]
+    phases = [str(pod["status"].get("phase")) for pod in pods]
+    return phases if all(phase in ("Succeeded", "Failed") for phase in phases) else []
