@@ -22,6 +22,7 @@ from trainyard.errors import PermanentError, TransientError
 WINDOW = 3  # generations whose median is compared with the median of as many before
 SETTLED = 0.20
 LEAST_BUCKET = 128  # tokens: of NxDI's and of the native plugin's
+SAFE = 0.9  # of the longest prompt: as much as may be asked for by a count of words
 CHAT = "/v1/chat/completions"
 FINISHED = ("stop", "length")
 
@@ -65,14 +66,17 @@ def visits(longest: int, together: int) -> list[tuple[int, int]]:
 
     Engines compile for prompts of 128, 256, 512 … tokens up to the longest, and generate for 1, 2, 4 …
     sequences up to the batch: a first visit to each pays for loading it. A visit lies in the middle of its
-    bucket, where a tokenizer that counts a little otherwise does no harm.
+    bucket, where a tokenizer that counts a little otherwise does no harm; a last bucket too narrow for that
+    is left out.
     """
+    most = max(1, int(longest * SAFE))
     sizes = [LEAST_BUCKET]
     while sizes[-1] * 2 <= longest:
         sizes.append(sizes[-1] * 2)
-    inside = {max(1, min(longest, size * 3 // 4)) for size in sizes}
-    if longest > sizes[-1]:
-        inside.add((sizes[-1] + longest) // 2)
+    inside = {min(most, size * 3 // 4) for size in sizes}
+    middle = (sizes[-1] + longest) // 2
+    if sizes[-1] < middle <= most:
+        inside.add(middle)
     batches = [2**power for power in range(1, together.bit_length()) if 2**power < together]
     if together > 1:
         batches.append(together)
