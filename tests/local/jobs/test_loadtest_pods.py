@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from local.client.kinds import SERVICEACCOUNTS, Obj
 from tests.support.cluster import Cluster, namespace
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
+from trainyard.bench.samples import unpack
+from trainyard.bench.workload import Workload
 from trainyard.kube.pods import cpu_job
 from trainyard.stages.workers import member
 from trainyard.store.objects import Objects
@@ -16,6 +20,13 @@ from trainyard.store.objects import Objects
 __all__ = ["namespace"]
 
 REPOSITORY = Path(__file__).parents[3]
+WORKLOAD = {
+    "arrivals": {"process": "poisson", "rate": 30},
+    "duration_seconds": 2,
+    "processes": 2,
+    "output_tokens": 4,
+    "max_loop_lag_seconds": 30,
+}
 
 
 def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
@@ -33,12 +44,8 @@ def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
                 "output": "measurements/m/r/load/0/",
                 "model": "m",
                 "arms": {"canary": [server.url]},
-                "workload": {
-                    "arrivals": {"process": "constant", "rate": 20},
-                    "duration_seconds": 2,
-                    "output_tokens": 4,
-                    "max_loop_lag_seconds": 30,
-                },
+                "seed": 5,
+                "workload": WORKLOAD,
             },
             image="python:3.12",
             service_account="trainyard-loadtest",
@@ -57,9 +64,20 @@ def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
     assert found == ["Succeeded", "Succeeded"], [
         cluster.kubectl("logs", "-n", namespace, name, code=None) for name in names
     ]
-    summary = json.loads(Objects(s3_server.client(), bucket).get("measurements/m/r/load/0/summary.json").body)
-    assert summary["arms"]["canary"]["requests"] == asked == 40
+    store, prefix = Objects(s3_server.client(), bucket), "measurements/m/r/load/0/"
+    summary = json.loads(store.get(f"{prefix}summary.json").body)
+    samples = unpack(store.get(f"{prefix}samples.ndjson.gz").body)
     assert (summary["workers"], summary["generator"]["achieved"]) == (2, 1.0)
+    # One schedule, each pair once, whichever of the four processes asked it.
+    described = Workload.from_dict(WORKLOAD)
+    moments = described.schedule.schedule(5) if described.schedule else []
+    assert sorted(sample.pair or 0 for sample in samples) == list(range(len(moments)))
+    assert summary["arms"]["canary"]["requests"] == asked == len(moments) > 30
+    assert {sample.user for sample in samples} == {0, 1, 2, 3}
+    intended = [sample.started + sample.intended for sample in sorted(samples, key=lambda one: one.pair or 0)]
+    assert [moment - intended[0] for moment in intended] == pytest.approx(
+        [moment - moments[0] for moment in moments], abs=0.1
+    )
 
 
 def ended(cluster: Cluster, namespace: str, names: list[str]) -> list[str]:
