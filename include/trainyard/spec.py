@@ -164,7 +164,7 @@ class Step(Part):
     observe_seconds: float = Field(300, gt=0, le=86_400)
     synthetic: bool = Field(
         True,
-        description="Whether the load test asks both arms beside the real traffic; else that alone is judged.",
+        description="Whether a load test runs beside the real traffic; else that alone is judged.",
     )
 
 
