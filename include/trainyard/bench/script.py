@@ -12,7 +12,7 @@ from typing import Any
 
 from trainyard.bench.pictures import Painter
 from trainyard.bench.trace import BLOCK_TOKENS, Row
-from trainyard.bench.words import block, prompt
+from trainyard.bench.words import Shared, prompt
 from trainyard.bench.workload import Workload
 
 Message = Mapping[str, Any]
@@ -37,6 +37,7 @@ class Script:
         self._rows = trace.rows if trace else ()
         images = workload.images
         self._painter = Painter(images.width, images.height) if images else None
+        self._shared = Shared()
         self.turns = workload.turns
 
     def turn(self, conversation: int, number: int = 0) -> Turn:
@@ -56,7 +57,7 @@ class Script:
             return Turn(pair, conversation, number, text, output_tokens)
         if workload.prefix:
             group = workload.prefix.group(f"{self._seed}/{conversation}")
-            shared = block(workload.prefix.tokens, f"{self._seed}/prefix/{group}")
+            shared = self._shared.text(workload.prefix.tokens, f"{self._seed}/prefix/{group}")
             text = f"{shared} {text}"
         return Turn(pair, conversation, number, text, output_tokens, self._pictures(seed))
 
@@ -76,7 +77,7 @@ class Script:
         parts = []
         for name in row.blocks:
             tokens = min(BLOCK_TOKENS, wanted)
-            parts.append(block(tokens, f"{shared}/block/{name}"))
+            parts.append(self._shared.text(tokens, f"{shared}/block/{name}"))
             wanted -= tokens
         if wanted:
             parts.append(prompt(wanted, seed))

@@ -41,7 +41,7 @@ class Row:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     prompt: str = ""
-    blocks: tuple[str, ...] = ()
+    blocks: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,12 @@ def _moment(document: Mapping[str, Any], where: str, problems: list[Problem]) ->
 
 def _blocks(
     document: Mapping[str, Any], tokens: int | None, where: str, problems: list[Problem]
-) -> tuple[str, ...]:
+) -> tuple[int | str, ...]:
     given = document.get("hash_ids") or []
-    if isinstance(given, list) and all(isinstance(item, int | str) for item in given):
+    kinds = set(map(type, given)) if isinstance(given, list) else {list}
+    if kinds <= {int, str} and not (str in kinds and any(_torn(str(item)) for item in given)):
         if tokens is None or len(given) <= math.ceil(tokens / BLOCK_TOKENS):
-            return tuple(str(item)[:80] for item in given)
+            return tuple(given)
         rule = f"are too many for {tokens} tokens: an id stands for {BLOCK_TOKENS}"
         remedy = "Make the ids of blocks of that size, or leave hash_ids out"
     else:

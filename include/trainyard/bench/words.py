@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from collections import OrderedDict
 
 # Common English words: about one token each in every tokenizer in use, so none has to be downloaded.
 WORDS = """
@@ -15,7 +15,7 @@ through years much where your way down should because long each just state peopl
 little good world make very year still see own work men day get here old between both life being
 under three never know same last
 """.split()  # noqa: SIM905
-BLOCKS_KEPT = 4096  # of a few kilobytes each
+KEPT_CHARACTERS = 64 << 20
 
 
 def prompt(tokens: int, seed: object) -> str:
@@ -24,7 +24,20 @@ def prompt(tokens: int, seed: object) -> str:
     return " ".join(chosen.choices(WORDS, k=max(1, tokens)))
 
 
-@lru_cache(BLOCKS_KEPT)
-def block(tokens: int, seed: str) -> str:
-    """The same, for text that many requests share."""
-    return prompt(tokens, seed)
+class Shared:
+    """Texts that many requests share, the last used ones kept. The same as `prompt` makes."""
+
+    def __init__(self, most: int = KEPT_CHARACTERS) -> None:
+        self._most, self._held = most, 0
+        self._texts: OrderedDict[tuple[int, str], str] = OrderedDict()
+
+    def text(self, tokens: int, seed: str) -> str:
+        found = self._texts.get((tokens, seed))
+        if found is not None:
+            self._texts.move_to_end((tokens, seed))
+            return found
+        made = self._texts[tokens, seed] = prompt(tokens, seed)
+        self._held += len(made)
+        while self._held > self._most and len(self._texts) > 1:
+            self._held -= len(self._texts.popitem(last=False)[1])
+        return made

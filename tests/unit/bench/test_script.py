@@ -18,6 +18,7 @@ from trainyard.bench.script import Dialogue, Script, Turn
 from trainyard.bench.shapes import Conversation, Images, Lengths, Prefix
 from trainyard.bench.trace import BLOCK_TOKENS
 from trainyard.bench.warmup import visits
+from trainyard.bench.words import Shared, prompt
 from trainyard.bench.workload import Workload
 from trainyard.errors import Refused
 
@@ -71,6 +72,14 @@ def test_prefixes_are_shared_by_groups_and_come_before_the_prompts_own_words() -
     assert len(beginnings) == 3
     assert {words(turn) for turn in asked} == {110}
     assert len({turn.text for turn in asked}) == 60
+
+
+def test_shared_texts_are_kept_as_far_as_memory_is_meant_for_them() -> None:
+    few, many = Shared(most=50), Shared()
+    for number in [0, 1, 2, 0, 0, 1]:
+        assert few.text(10, str(number)) == many.text(10, str(number)) == prompt(10, str(number))
+    assert many.text(10, "0") is many.text(10, "0")
+    assert few.text(10, "0") is not many.text(10, "0")
 
 
 def test_a_conversation_numbers_its_turns_as_pairs_and_begins_once() -> None:

@@ -68,6 +68,7 @@ def test_what_is_wrong_is_said_by_its_line_and_all_at_once() -> None:
 
 def test_half_a_surrogate_pair_is_no_text_that_could_be_sent() -> None:
     assert "prompt" in problems(rb'{"prompt": "\ud800"}')[0]
+    assert "hash_ids" in problems(rb'{"hash_ids": [1, "\ud800"]}')[0]
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_any_bytes_are_a_trace_or_refused(lines: list[bytes]) -> None:
     for row in found.rows:
         assert row.prompt_tokens is None or row.prompt_tokens >= 1
         assert row.output_tokens is None or row.output_tokens >= 1
-        row.prompt.encode()
+        "/".join([row.prompt, *map(str, row.blocks)]).encode()
 
 
 def test_a_trace_in_s3_is_named_by_bucket_and_key_or_by_a_key_of_ours() -> None:
