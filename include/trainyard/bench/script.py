@@ -68,9 +68,7 @@ class Script:
 
     def _words(self, row: Row, seed: str, shared: str) -> str:
         workload = self._workload
-        wanted = row.prompt_tokens
-        if wanted is None and row.blocks:
-            wanted = len(row.blocks) * BLOCK_TOKENS
+        wanted = row.asks
         if wanted is None:
             lengths = workload.prompt_lengths
             wanted = lengths.sample(f"{seed}/prompt") if lengths else workload.prompt_tokens

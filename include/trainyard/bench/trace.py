@@ -43,6 +43,13 @@ class Row:
     prompt: str = ""
     blocks: tuple[int | str, ...] = ()
 
+    @property
+    def asks(self) -> int | None:
+        """Tokens of the prompt, as far as the row knows; of a text its words, which are fewer."""
+        if self.prompt_tokens is not None:
+            return self.prompt_tokens
+        return len(self.blocks) * BLOCK_TOKENS or len(self.prompt.split()) or None
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -59,18 +66,13 @@ class Trace:
     def seconds(self) -> float:
         return self.rows[-1].at or 0.0
 
-    @property
-    def longest_prompt(self) -> int:
-        return max((row.prompt_tokens or 0 for row in self.rows), default=0)
+    def longest_prompt(self, otherwise: int) -> int:
+        """Tokens. otherwise: of rows that do not say."""
+        return max(row.asks or otherwise for row in self.rows)
 
-    @property
-    def longest_output(self) -> int:
-        return max((row.output_tokens or 0 for row in self.rows), default=0)
-
-    @property
-    def longest_request(self) -> int:
-        """Tokens, prompt and answer."""
-        return max(((row.prompt_tokens or 0) + (row.output_tokens or 0) for row in self.rows), default=0)
+    def longest_request(self, prompt: int, output: int) -> int:
+        """Tokens of prompt and answer. prompt, output: of rows that do not say."""
+        return max((row.asks or prompt) + (row.output_tokens or output) for row in self.rows)
 
 
 def read_trace(path: str | Path) -> Trace:

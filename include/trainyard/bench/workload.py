@@ -136,12 +136,10 @@ class Workload:
     @property
     def longest_prompt(self) -> int:
         """Tokens of the longest question, with its prefix."""
-        trace = self.read_trace()
         own = self.prompt_lengths.max if self.prompt_lengths else self.prompt_tokens
-        # What a trace does not say of a request comes from the workload.
-        said = trace.longest_prompt if trace else 0
-        own = 0 if trace and all(row.prompt_tokens is not None for row in trace.rows) else own
-        return max(own, said) + (self.prefix.tokens if self.prefix else 0)
+        if trace := self.read_trace():
+            own = trace.longest_prompt(own)
+        return own + (self.prefix.tokens if self.prefix else 0)
 
     def read_trace(self) -> Trace | None:
         """Raises `Refused`."""

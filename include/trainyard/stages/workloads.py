@@ -108,10 +108,7 @@ def _problems_of_trace(trace: Trace, spec: Spec) -> list[Problem]:
                 "Add at (seconds) or timestamp (milliseconds) to them, or give a rate.",
             )
         )
-    longest = TEMPLATE_TOKENS + max(
-        (row.prompt_tokens or load.longest_prompt) + (row.output_tokens or load.longest_output)
-        for row in trace.rows
-    )
+    longest = TEMPLATE_TOKENS + trace.longest_request(load.longest_prompt, load.longest_output)
     if load.images:
         longest += load.images.tokens
     if longest > most:

@@ -36,12 +36,14 @@ def test_a_mooncake_trace_has_moments_lengths_and_shared_blocks() -> None:
     assert (first.at, first.prompt_tokens, first.output_tokens) == (0.0, 6955, 52)
     assert (second.at, second.output_tokens) == (3.053, 1)  # no server takes a limit of no token
     assert first.blocks[:12] == second.blocks[:12]
-    assert (found.timed, found.seconds, found.longest_request) == (True, 3.053, 7007)
+    assert (found.timed, found.seconds, found.longest_request(1, 1)) == (True, 3.053, 7007)
 
 
 def test_a_plain_trace_may_leave_anything_out_and_is_put_in_order() -> None:
     found = parse_trace(rows({"at": 5, "prompt": "later"}, {"at": 2.5, "prompt_tokens": 7}))
     assert found.rows == (Row(0.0, prompt_tokens=7), Row(2.5, prompt="later"))
+    assert [row.asks for row in (*found.rows, Row(), Row(blocks=(1, 2)))] == [7, 1, None, 1024]
+    assert (found.longest_prompt(5), found.longest_request(5, 9)) == (7, 16)
     untimed = parse_trace(rows({"prompt_tokens": 3, "output_tokens": 4, "type": "chat"}))
     assert untimed.rows == (Row(None, 3, 4),)
     assert not untimed.timed
