@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from benchmarks.statistics import spread
 from trainyard.bench.sketch import Sketch, merged
 from trainyard.bench.summary import QUANTILES, quantile, values
 
-RATE, SECONDS = 200.0, 60.0
+RATE, SECONDS = 200.0, float(os.environ.get("TRAINYARD_BENCH_SECONDS", "300"))
 FROZEN_RATE, FROZEN_SECONDS, FROZEN, TTFT = 50.0, 30.0, 5.0, 0.02
 RUNS = 3
 
@@ -29,7 +30,9 @@ def measure(options: Options) -> Sequence[Figure]:
         samples, summary, _ = ours(options, {**workload, "arrivals": arrivals}, {"ttft": TTFT}, seed)
         starts = sorted(sample.started for sample in samples)
         gaps = [after - before for before, after in pairwise(starts)]
-        achieved.append(summary["generator"]["achieved"])
+        due = sorted(sample.started + sample.intended for sample in samples)
+        rate = (due[-1] - due[0]) / (starts[-1] - starts[0])
+        achieved.append(abs(summary["generator"]["achieved"] * rate - 1))
         late.append(summary["generator"]["send_lag_p99_seconds"] * 1e3)
         chance.append(kolmogorov(gaps, 1 / RATE))
         options.say(f"{len(samples)} sent, p99 {late[-1]:.2f} ms late")
@@ -41,7 +44,7 @@ def measure(options: Options) -> Sequence[Figure]:
     pooled, sketched = _merged(options)
     return [
         Figure("p99 of the lateness of sends", "ms", spread(late), Bar("<=", 2.0)),
-        Figure("requests: achieved over requested", "ratio", spread(achieved), Bar(">=", 0.998)),
+        Figure("requests a second: achieved, off by", "of requested", spread(achieved), Bar("<=", 0.002)),
         Figure("arrivals are Poisson: p of Kolmogorov and Smirnov", "p", spread(chance), Bar(">=", 0.01)),
         Figure("frozen server: error of p99 TTFT", "of p99", spread(errors), Bar("<=", 0.03)),
         Figure("frozen server: what vllm's path shows in a closed loop", "of p99", spread(closed)),
@@ -111,6 +114,6 @@ BENCHMARK = Benchmark(
     name="open-loop",
     claim="Requests are sent on schedule whatever the server does, and a stall of the server shows in full.",
     peer="the schedule itself and the analytic value; the path of vllm bench serve in a closed loop",
-    seconds=300,
+    seconds=560,
     measure=measure,
 )
