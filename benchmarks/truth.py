@@ -97,11 +97,11 @@ class Answering(asyncio.Protocol):
         if len(body) < length:
             return
         self.received = b""
-        if not lines[0].startswith("post"):
+        if not lines[0].startswith("post /v1/"):
             self.transport.write(MODELS if lines[0].startswith("get") else NOTHING)
             return
         asked = json.loads(body)
-        self.answer(asked.get("max_tokens") or asked["max_completion_tokens"])
+        self.answer(asked.get("max_tokens") or asked.get("max_completion_tokens") or 1)
 
     def answer(self, total: int) -> None:
         loop = asyncio.get_running_loop()
