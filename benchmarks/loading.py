@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,12 +98,13 @@ def _reading(rows: Sequence[tuple[float, float, Sequence[float], Truth]], cpu: f
     )
 
 
-def kolmogorov(numbers: Sequence[float], mean: float) -> float:
-    """p value that `numbers` come from an exponential distribution of that mean (asymptotic, n > 50)."""
+def kolmogorov(numbers: Sequence[float], below: Callable[[float], float]) -> float:
+    """p value that `numbers` come from the distribution with the share `below` of a value (asymptotic,
+    n > 50)."""
     ordered, count = sorted(numbers), len(numbers)
     distance, total = 0.0, 0.0
     for index, number in enumerate(ordered):
-        share = 1 - math.exp(-number / mean)
+        share = below(number)
         distance = max(distance, share - index / count, (index + 1) / count - share)
     root = math.sqrt(count)
     reach = (root + 0.12 + 0.11 / root) * distance
