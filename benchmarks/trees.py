@@ -71,13 +71,18 @@ class Yard:
         return measured([self.openssl, "dgst", "-sha256", *files], self.environment)
 
     @contextmanager
-    def folder(self) -> Iterator[Path]:
-        """An empty folder for what comes; deleted afterwards."""
+    def folder(self, *, keep: bool = False) -> Iterator[Path]:
+        """An empty folder for what comes; deleted afterwards.
+
+        keep: until the end of all. For seconds after a deletion ext4 searches for inodes that were not used
+        of late, which takes longer than anything else that is done for a small file.
+        """
         place = self.options.scratch / f"come-{next(self._numbers)}"
         try:
             yield place
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(place, ignore_errors=True)
 
     def name(self) -> str:
         """Of a bucket that no round had before."""

@@ -40,7 +40,7 @@ def measure(options: Options) -> Sequence[Figure]:
 
 def _ours(place: Yard, made: Path) -> Rates:
     # A bucket of its own: what is there already would not be copied.
-    with place.s3.bucket(place.name()) as bucket, place.folder() as into:
+    with place.s3.bucket(place.name()) as bucket, place.folder(keep=True) as into:
         up = place.publish(bucket, made)
         down = place.materialise(bucket, into)
         check(into, FILES)
@@ -48,7 +48,7 @@ def _ours(place: Yard, made: Path) -> Rates:
 
 
 def _peer(place: Yard, made: Path) -> Rates:
-    with place.s3.bucket(place.name()) as bucket, place.folder() as into:
+    with place.s3.bucket(place.name()) as bucket, place.folder(keep=True) as into:
         up = place.copy(f"{made}/*", f"s3://{bucket}/")
         down = place.copy(f"s3://{bucket}/*", f"{into}/")
         check(into, FILES)
