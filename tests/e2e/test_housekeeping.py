@@ -55,11 +55,7 @@ def needs(objects: Objects, release: Release) -> set[str]:
 
 @pytest.fixture(scope="module")
 def rubbish(objects: Objects) -> set[str]:
-    """A model and its blob, a blob alone, a log, a progress: nothing names any of them.
-
-    What a compile staged is swept in tests/local/store: SeaweedFS did not take a new time of change for
-    it here once other compiles had staged.
-    """
+    """A model and its blob, a blob alone, what a compile staged, a log: nothing names any of them."""
 
     def put(key: str, body: bytes) -> str:
         objects.put(key, body)
@@ -70,6 +66,7 @@ def rubbish(objects: Objects) -> set[str]:
     found = {put(keys.blob(hashlib.sha256(body).hexdigest()), body) for body in (weights, alone)}
     entry = FileEntry("model.safetensors", len(weights), digest)
     found.add(publish_model(objects, ModelManifest("nobody/old", "a" * 40, (entry,)))[0].key)
+    found.add(put(f"{keys.staging('0' * 40, 'old-attempt')}files/x", b"staged"))
     found.add(put("logs/nobody/old-release/compile.log", b"a log"))
     found.add(put(keys.progress("old-release"), encode({"schema": 1, "done": 1})))
     return found

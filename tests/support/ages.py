@@ -26,7 +26,6 @@ def make_older(
     master, filer: ports of the server on loopback; folder: for the metadata on the way.
     """
     young, told = set(keys), ""
-    # A load that meets the filer's clean-up of empty folders may lose against it.
     for _ in range(TRIES):
         told = _make_older(objects, young, days, folder, master=master, filer=filer)
         young = {key for key in young if not _is_old(objects, key, days)}
@@ -56,7 +55,10 @@ def _make_older(
             frame = frame.replace(old, new)
             out.write(len(frame).to_bytes(4, "big") + frame)
     assert found == wanted, f"not there: {sorted(wanted - found)}"
-    return _shell(f"fs.meta.load {changed}", master, filer)
+    # The shell does not wait for the entries that it loads side by side: what is under way when it ends is
+    # lost. So it loads them twice, and walks through the tree before it ends.
+    load = f"fs.meta.load {changed}"
+    return _shell(f"{load}\n{load}\nfs.meta.save -o {saved} {root}", master, filer)
 
 
 def _is_old(objects: Objects, key: str, days: float) -> bool:
