@@ -44,7 +44,7 @@ class Content:
                     )
                 return body
             except HubUnavailable as error:
-                _wait(error, attempt)
+                wait(error, attempt)
         raise AssertionError("unreachable")
 
     def read_range(self, repo: str, sha: str, path: str, start: int, length: int) -> bytes:
@@ -65,7 +65,7 @@ class Content:
                             break
                     return bytes(body[:length])
             except HubUnavailable as error:
-                _wait(error, attempt)
+                wait(error, attempt)
         raise AssertionError("unreachable")
 
     def stream(self, repo: str, sha: str, path: str, size: int) -> Iterator[bytes]:
@@ -92,7 +92,7 @@ class Content:
                     raise HubUnavailable(f"{repo}@{sha}: {path} ends after {done} of {size} bytes.")
             except HubUnavailable as error:
                 fruitless = 0 if done > before else fruitless + 1
-                _wait(error, fruitless)
+                wait(error, fruitless)
 
     def reader(self, repo: str, sha: str, path: str, size: int, digest: str | None = None) -> Reader:
         """Ranged reads of one file, from several threads. digest: its SHA-256, where the Hub listed one."""
@@ -238,9 +238,9 @@ def _offset(response: Any, wanted: int) -> int:
     return 0
 
 
-def _wait(error: HubUnavailable, attempt: int) -> None:
+def wait(error: HubUnavailable, attempt: int) -> None:
     """Sleep before another try; raise `error` if it was the last, or the Hub asks for a long wait."""
-    wait = max(error.retry_after or 0.0, random.uniform(0.1, 0.3) * 2**attempt)
-    if attempt >= TRIES - 1 or wait > LONGEST_WAIT:
+    seconds = max(error.retry_after or 0.0, random.uniform(0.1, 0.3) * 2**attempt)
+    if attempt >= TRIES - 1 or seconds > LONGEST_WAIT:
         raise error
-    time.sleep(wait)
+    time.sleep(seconds)

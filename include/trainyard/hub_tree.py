@@ -4,14 +4,12 @@ third of its start, for one request."""
 from __future__ import annotations
 
 import json
-import random
 import re
-import time
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from trainyard.errors import CorruptArtifact, HubUnavailable, PermanentError
-from trainyard.hub_content import LONGEST_WAIT, TRIES, Content, check
+from trainyard.hub_content import TRIES, Content, check, wait
 from trainyard.hub_policy import MAX_FILES, HubFile
 
 # A page has a thousand entries of some 300 bytes.
@@ -57,10 +55,7 @@ def _page(content: Content, url: str, repo: str, where: str) -> tuple[list[dict[
                 link = _NEXT.search(response.headers.get("Link", ""))
             return _entries(body, where), link[1] if link else None
         except HubUnavailable as error:
-            wait = max(error.retry_after or 0.0, random.uniform(0.2, 0.5) * 2**attempt)
-            if attempt == TRIES - 1 or wait > LONGEST_WAIT:
-                raise
-            time.sleep(wait)
+            wait(error, attempt)
     raise AssertionError("unreachable")
 
 

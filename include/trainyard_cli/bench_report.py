@@ -11,13 +11,12 @@ from typing import Any
 from trainyard.bench.cost import Hardware, economy
 from trainyard.errors import Problem, Refused
 from trainyard.neuron.instances import instance
-from trainyard.neuron.prices import TABLE
-from trainyard.neuron.rent import rent
 from trainyard.report.canvas import say_time
 from trainyard.report.data import render_json
 from trainyard.report.document import Report
 from trainyard.report.html import render_html
 from trainyard.report.thinning import Thinned
+from trainyard.stages.figures import rented
 
 MOST_SAMPLES = 20_000  # that are drawn: more say no more, and take long
 
@@ -40,20 +39,8 @@ def hardware(instance_type: str | None, cores: int | None, dollars: float | None
         words = "" if dollars is None else f"${dollars:.2f} an hour, as given"
         return Hardware(cores=cores or 0, dollars_per_hour=dollars, price=words)
     kind = instance(instance_type)
-    found = rent(
-        kind,
-        tensor_parallel=cores or kind.cores(kind.default_lnc),
-        replicas=1,
-        lnc=kind.default_lnc,
-        prices=TABLE,
-        dollars=dollars,
-    )
-    return Hardware(
-        cores=found.cores,
-        instance_type=kind.name,
-        dollars_per_hour=found.dollars_per_hour,
-        price=found.words,
-    )
+    lnc = kind.default_lnc
+    return rented(kind, tensor_parallel=cores or kind.cores(lnc), lnc=lnc, dollars=dollars)
 
 
 def in_short(summary: Mapping[str, Any]) -> str:

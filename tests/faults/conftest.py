@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.hub import hub, hub_process
-from tests.support.seaweed import bucket, s3_server
-from tests.support.shaky_store import faulty, shaky, store
+from tests.support.seaweed import bucket, s3_server, store
+from tests.support.shaky_store import faulty, shaky
 from tests.support.victims import SMALLEST_PART
 from trainyard.jobs import mirror
 from trainyard.store import transfer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.cluster import cluster
 from tests.support.hub import hub, hub_process
-from tests.support.seaweed import bucket, s3_server
+from tests.support.seaweed import bucket, s3_server, store
 from tests.support.world import bare_server, kube, revisions, space, world
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "revisions",
     "s3_server",
     "space",
+    "store",
     "world",
 ]

@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from trainyard.store.objects import Objects
+
 ACCESS_KEY, SECRET_KEY, REGION = "tests", "tests-secret-key", "us-east-1"
 BUCKET = "trainyard-tests"
 START_SECONDS = 40.0
@@ -190,3 +192,8 @@ def bucket(s3_server: S3Server) -> Iterator[str]:
         store.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": item["Key"]} for item in listed]})
     for upload in store.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         store.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+@pytest.fixture
+def store(s3_server: S3Server, bucket: str) -> Objects:
+    return Objects(s3_server.client(), bucket)

@@ -12,11 +12,6 @@ from trainyard.store.objects import Objects
 
 
 @pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
 def faulty(s3_server: S3Server) -> Iterator[Faulty]:
     with faulty_s3(s3_server.endpoint) as proxy:
         yield proxy

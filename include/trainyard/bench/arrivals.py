@@ -133,11 +133,6 @@ class Arrivals:
             yield start + stage.when(count - before)
 
 
-def stairs(rates: Iterable[float], seconds: float) -> tuple[Stage, ...]:
-    """The stages of a sweep: each rate for `seconds`."""
-    return tuple(Stage(seconds, rate, rate) for rate in rates)
-
-
 def _process(name: str, shape: float, chance: random.Random) -> Iterator[float]:
     """Where the arrivals of a process of rate one lie; infinite."""
     at = 0.0

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -115,11 +115,6 @@ def _ask(server: tuple[str, str]) -> dict[str, str]:
     if response.status != 200:
         return {"error": f"status {response.status}"}
     return {"text": needed(body.decode("utf-8", "replace"))}
-
-
-def pack_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    return gzip.compress(lines.encode(), mtime=0)
 
 
 def unpack_rows(data: bytes) -> Iterator[Row]:

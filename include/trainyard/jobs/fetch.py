@@ -42,8 +42,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     Result: {"manifest": key, "repo", "revision", "files", "bytes", "sent_files", "sent_bytes", "seconds"}.
     """
     began = time.monotonic()
-    # With `awscrt` there for its checksum botocore would sign through it too, and copy each body for that.
-    os.environ.setdefault("BOTO_DISABLE_CRT", "true")
     repo = keys.check_repo("repo", field(job, "repo", str))
     revision = keys.check_commit("revision", field(job, "revision", str))
     streams = max(1, min(MOST_STREAMS, field(job, "concurrency", int, STREAMS)))

@@ -65,6 +65,8 @@ def main(name: str, arguments: list[str]) -> int:
     """Run job `name`; returns the exit code. `arguments`: one JSON object, instead of TRAINYARD_JOB."""
     # A job makes few circles: looking for them at Python's usual pace took a tenth of its start.
     gc.set_threshold(50_000, 20, 100)
+    # With `awscrt` there for its checksum botocore would sign through it too, and copy each body for that.
+    os.environ.setdefault("BOTO_DISABLE_CRT", "true")
     hide = _set_up_logging()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -181,6 +183,6 @@ def _set_up_logging() -> HideSecrets:
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handler.addFilter(hide)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "httpx", "httpx2"):
+    for noisy in ("botocore", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return hide

@@ -1,4 +1,4 @@
-"""boto3 and what it needs, out of the zipapp: botocore reads its data from real files, so they are unpacked
+"""botocore and what it needs, out of the zipapp: it reads its data from real files, so they are unpacked
 once."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Builds `trainyard.pyz`: the jobs and, inside, boto3 with what it needs. Same inputs, same bytes.
+"""Builds `trainyard.pyz`: the jobs and, inside, botocore with what it needs. Same inputs, same bytes.
 
     python -m trainyard.jobs.zipapp [OUT]     (build/trainyard.pyz)
 
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.jobs.vendor import DIGEST, VENDOR
 
-DISTRIBUTIONS = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
+DISTRIBUTIONS = ("botocore", "jmespath", "python-dateutil", "six", "urllib3")
 # Of botocore's 100 MB of service descriptions: S3, STS (IRSA), and what every client reads.
 BOTOCORE_DATA = ("s3", "sts", "sso", "sso-oidc")
 OWN = ("__init__.py", "errors.py", "hub*.py", "jobs/*.py", "store/*.py")
@@ -96,8 +96,8 @@ def _is_needed(path: PurePosixPath) -> bool:
     if path.parts[:2] == ("botocore", "data"):
         # endpoints.json and its like lie beside the services' folders.
         return len(path.parts) == 3 or path.parts[2] in BOTOCORE_DATA
-    # boto3's resources and examples, dateutil's own time zones: never used here.
-    return path.parts[:2] not in (("boto3", "examples"), ("boto3", "data")) and path.suffix != ".gz"
+    # dateutil's own time zones: never used here.
+    return path.suffix != ".gz"
 
 
 def _archive(members: dict[str, bytes]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from trainyard.bench.cost import Hardware, economy
 from trainyard.bench.goodput import Limits
 from trainyard.errors import PermanentError, Refused
-from trainyard.neuron.instances import instance
+from trainyard.neuron.instances import Instance, instance
 from trainyard.neuron.prices import TABLE
 from trainyard.neuron.rent import rent
 from trainyard.release import Release
@@ -28,12 +28,20 @@ def hardware_of(release: Release) -> Hardware | None:
         kind = instance(spec.hardware.instance_type)
     except Refused:
         return None
-    found = rent(
+    return rented(
         kind,
         tensor_parallel=spec.hardware.tensor_parallel,
         replicas=spec.serving.replicas,
         lnc=release.plan.lnc,
-        prices=TABLE,
+    )
+
+
+def rented(
+    kind: Instance, *, tensor_parallel: int, lnc: int, replicas: int = 1, dollars: float | None = None
+) -> Hardware:
+    """What servers of that size take of their instances. dollars: for an hour of one, if not the table's."""
+    found = rent(
+        kind, tensor_parallel=tensor_parallel, replicas=replicas, lnc=lnc, prices=TABLE, dollars=dollars
     )
     return Hardware(
         cores=found.cores,

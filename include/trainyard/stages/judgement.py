@@ -10,7 +10,7 @@ from trainyard.stages.measure import enforce, judged
 
 def run(ctx: Context, release: Release) -> Done:
     """Raises VerdictFailed, Undecided."""
-    verdict = judged(ctx, release, PHASE)
+    verdict, _ = judged(ctx, release, PHASE)
     against = (
         f"the SLOs and {release.previous}" if release.previous else "the SLOs alone: there is no baseline yet"
     )

@@ -7,7 +7,6 @@ from trainyard.kube.cluster import Object
 from trainyard.release import Release
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.stages.measure import judged, load_pod, may_extend
-from trainyard.stages.measured import gather
 
 PHASE = "load"
 
@@ -18,16 +17,15 @@ def pod(ctx: Context, release: Release) -> Object | Skip:
 
 def finish(ctx: Context, release: Release) -> Done:
     """Too little to judge measures more, as often as the spec allows; what there is then is judged."""
-    verdict = judged(ctx, release, PHASE)
-    if verdict.outcome in ("inconclusive", "infrastructure_fault") and may_extend(ctx, release, PHASE):
+    verdict, data = judged(ctx, release, PHASE)
+    if verdict.outcome in ("inconclusive", "infrastructure_fault") and may_extend(release, data):
         raise Inconclusive(f"{verdict.summary}. Measuring on.")
-    arms = gather(ctx.objects, release, PHASE).summary["arms"]
     return Done(
         "; ".join(
             f"{arm}: {figures['requests']} requests, {figures['failed']} failed, "
             f"ttft p95 {_ms(figures['ttft'])}, itl p95 {_ms(figures['itl'])}, e2e p95 {_ms(figures['e2e'])}, "
             f"{figures['output_tokens_per_second']:.0f} tokens/s"
-            for arm, figures in arms.items()
+            for arm, figures in data.summary["arms"].items()
         )
     )
 

@@ -74,8 +74,9 @@ def load_pod(
     return muster(ctx, release, phase, leader)
 
 
-def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> Verdict:
-    """Judges a phase, writes the verdict into the record and the figures into the log, returns it.
+def judged(ctx: Context, release: Release, phase: str, weight: int | None = None) -> tuple[Verdict, Measured]:
+    """Judges a phase, writes the verdict into the record and the figures into the log; returns it and what it
+    was judged by.
 
     weight: percent of the traffic that the gateway should give the canary; None where it gets none yet.
     """
@@ -101,7 +102,7 @@ def judged(ctx: Context, release: Release, phase: str, weight: int | None = None
         }
 
     ctx.change(release, change)
-    return verdict
+    return verdict, data
 
 
 def verdict_on(
@@ -123,9 +124,9 @@ def verdict_on(
     )
 
 
-def may_extend(ctx: Context, release: Release, phase: str) -> bool:
+def may_extend(release: Release, data: Measured) -> bool:
     """Whether another part may be measured: the first one and the spec's extensions are not used up."""
-    return len(list(summaries(ctx.objects, release, phase))) <= release.spec.rollout.extensions
+    return data.parts <= release.spec.rollout.extensions
 
 
 def objectives_of(release: Release) -> Objectives:

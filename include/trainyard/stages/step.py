@@ -11,7 +11,6 @@ from trainyard.release import Release
 from trainyard.rollout.shifts import split
 from trainyard.stages.context import Context, Done, Skip
 from trainyard.stages.measure import enforce, judged, load_pod, may_extend
-from trainyard.stages.measured import gather
 from trainyard.stages.promote import shift
 
 _ACCEPT_SECONDS = 30.0
@@ -43,12 +42,12 @@ def pod(ctx: Context, release: Release, number: int) -> Object | Skip:
 def finish(ctx: Context, release: Release, number: int) -> Done:
     """Raises VerdictFailed, Inconclusive (another part is measured), Undecided."""
     step, phase = release.spec.rollout.steps[number - 1], phase_of(number)
-    seen = gather(ctx.objects, release, phase).summary.get("split") or {}
-    verdict = judged(ctx, release, phase, step.weight)
+    verdict, data = judged(ctx, release, phase, step.weight)
+    seen = data.summary.get("split") or {}
     _record_observed(ctx, release, seen)
     return Done(
         f"{step.weight} % of the traffic ({seen.get('canary')} of {seen.get('answered')} probes reached the "
-        f"canary): {enforce(verdict, f'Step {number}:', extend=may_extend(ctx, release, phase))}",
+        f"canary): {enforce(verdict, f'Step {number}:', extend=may_extend(release, data))}",
         {"outcome": verdict.outcome, "split": seen},
     )
 

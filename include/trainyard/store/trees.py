@@ -151,11 +151,6 @@ def _by_blob(missing: list[FileEntry], sizes: dict[str, int]) -> Iterator[tuple[
     yield from sorted(grouped.items(), key=lambda item: -sizes[item[0]])
 
 
-def read_files(objects: Objects, manifest_key: str) -> tuple[FileEntry, ...]:
-    """Files that a model's or a bundle's manifest names. Raises NotFound, CorruptArtifact."""
-    return read_tree(objects, manifest_key).files
-
-
 def read_file(objects: Objects, entry: FileEntry) -> bytes:
     """One small file of a manifest, verified. Raises NotFound, CorruptArtifact."""
     start = entry.pack.offset if entry.pack else 0

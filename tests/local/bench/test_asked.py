@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.seaweed import S3Server
 from tests.support.truth_server import Truth, truth_server
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import Sample, unpack
@@ -28,14 +27,6 @@ from trainyard.store.objects import Objects
 from trainyard_cli.main import app
 
 QUICK: dict[str, Any] = {"prompt_tokens": 6, "output_tokens": 4, "timeout_seconds": 5}
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    """A real bucket, which jobs of this process reach by their environment as in a pod."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return Objects(s3_server.client(), bucket)
 
 
 def said(truths: Sequence[Truth], role: str) -> list[tuple[str, ...]]:

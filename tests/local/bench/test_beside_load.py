@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.seaweed import S3Server
 from tests.support.truth_server import TruthServer, truth_server
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import Sample, pack, unpack
@@ -34,13 +33,6 @@ LOAD: dict[str, Any] = {
     "max_loop_lag_seconds": 30,
     "max_cpu_share": 9,
 }
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return Objects(s3_server.client(), bucket)
 
 
 def job_of(store: Objects, canary: TruthServer, baseline: TruthServer, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
 from trainyard.bench import generator, load
 from trainyard.bench.load import run_load
@@ -31,14 +30,6 @@ from trainyard.store.objects import Objects
 ROOT = Path(__file__).parents[3] / "include"
 OBJECTIVES = Objectives(ttft_p95_seconds=1, itl_p95_seconds=0.1)
 QUICK: dict[str, Any] = {"duration_seconds": 1.2, "output_tokens": 8, "timeout_seconds": 3}
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    """A real bucket, which jobs of this process reach by their environment as in a pod."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return Objects(s3_server.client(), bucket)
 
 
 def test_a_load_test_pod_measures_both_arms_and_leaves_samples_and_summary(store: Objects) -> None:

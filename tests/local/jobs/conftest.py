@@ -8,11 +8,14 @@ import pytest
 
 from tests.support.pod import Pod
 from tests.support.seaweed import S3Server
+from tests.support.shaky_store import faulty
 from trainyard.jobs import zipapp
 from trainyard.store.blobs import put_blob
 from trainyard.store.manifests import FileEntry
 from trainyard.store.models import ModelManifest, publish_model
 from trainyard.store.objects import Objects
+
+__all__ = ["faulty", "model", "pod", "pyz"]
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +23,6 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("zipapp") / "trainyard.pyz"
     zipapp.build(path)
     return path
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
 
 
 @pytest.fixture

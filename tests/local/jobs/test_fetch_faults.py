@@ -10,12 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_s3 import Faulty, faulty_s3
+from tests.support.faulty_s3 import Faulty
 from tests.support.hub import LocalHub
 from tests.support.seaweed import S3Server
 from tests.support.shards import PART, write_model
@@ -53,12 +52,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def revision(hub: LocalHub, source: Path) -> str:
     return hub.publish(REPO, source)
-
-
-@pytest.fixture
-def faulty(s3_server: S3Server) -> Iterator[Faulty]:
-    with faulty_s3(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

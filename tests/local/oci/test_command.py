@@ -23,11 +23,6 @@ COMMIT = "d" * 40
 
 
 @pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
-@pytest.fixture
 def registry(
     store: Objects, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalRegistry]:

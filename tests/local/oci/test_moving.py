@@ -15,7 +15,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.registry import BASIC, Fault, LocalRegistry, local_registry
-from tests.support.seaweed import S3Server
 from trainyard.errors import (
     Conflict,
     CorruptArtifact,
@@ -46,11 +45,6 @@ FILES = {
     "model-00002-of-00002.safetensors": os.urandom(1 << 20),
     "empty.txt": b"",
 }
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.scraped import pack_rows
 from tests.support.world import World
 from tests.unit.rollout.test_live import traffic
-from trainyard.bench.scrape import pack_rows
 from trainyard.errors import (
     CanaryNotReady,
     ClusterUnavailable,
@@ -151,9 +151,9 @@ def test_a_condemned_node_is_to_blame_before_the_model(world: World, monkeypatch
     monkeypatch.setattr(health, "server_pods", lambda *_: [pod])
     condition = {"type": "NeuronHealth", "status": "True", "reason": "NeuronHasError_DMA_ERROR"}
     observed(world, second, 0, seed=1, spans=60, share=0.1)
-    assert measure.judged(world.again(), second, "step-1", 10).outcome == "pass"
+    assert measure.judged(world.again(), second, "step-1", 10)[0].outcome == "pass"
     monkeypatch.setattr(health, "conditions_at", lambda *_: [condition])
-    verdict = measure.judged(world.again(), world.load(second), "step-1", 10)
+    verdict, _ = measure.judged(world.again(), world.load(second), "step-1", 10)
     assert verdict.outcome == "infrastructure_fault"
     recorded = world.load(second)
     assert recorded.verdicts["step-1"]["device"]["state"] == "sick"
@@ -164,7 +164,7 @@ def test_a_condemned_node_is_to_blame_before_the_model(world: World, monkeypatch
         raise ClusterUnavailable("the API server does not answer")
 
     monkeypatch.setattr(health, "server_pods", gone)
-    assert measure.judged(world.again(), world.load(second), "step-1", 10).outcome == "pass"
+    assert measure.judged(world.again(), world.load(second), "step-1", 10)[0].outcome == "pass"
 
 
 def test_a_step_beyond_the_spec_or_without_a_stable_release_is_skipped(world: World) -> None:

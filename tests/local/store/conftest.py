@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.shaky_store import faulty, shaky, store
+from tests.support.shaky_store import faulty, shaky
 
-__all__ = ["faulty", "shaky", "store"]
+__all__ = ["faulty", "shaky"]

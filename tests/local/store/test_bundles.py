@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.support.seaweed import S3Server
 from trainyard.errors import Conflict, CorruptArtifact, NotFound, PermanentError
 from trainyard.store import keys
 from trainyard.store.bundles import (
@@ -30,11 +29,6 @@ CONTENT = {
     "checkpoint/weights/tp0.safetensors": b"w" * 5000,
 }
 INPUTS = {"tp": 4, "engine": "optimum"}
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
 
 
 def stage(store: Objects, attempt: str = "try1", content: Mapping[str, bytes] = CONTENT) -> str:

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from tests.support.seaweed import S3Server
 from trainyard.errors import Conflict, LeaseHeld, LeaseLost, NotFound, PermanentError, Refused
 from trainyard.store.channels import Channels
 from trainyard.store.leases import Leases
@@ -22,11 +21,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
 
 
 @pytest.fixture

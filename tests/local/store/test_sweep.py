@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.support.hub import LocalHub
-from tests.support.seaweed import S3Server
 from trainyard.errors import CorruptArtifact, LeaseHeld, LeaseLost, PermanentError
 from trainyard.hub import Hub
 from trainyard.jobs.fetch import fetch
@@ -36,11 +35,6 @@ DAY = 86400.0
 REPO = "org/name"
 # Everything that exists is old enough: the sweep's clock is far ahead.
 POLICY = Policy(good=2, days=14)
-
-
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
 
 
 def later(days: float = 100) -> Callable[[], float]:

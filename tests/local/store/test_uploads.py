@@ -20,11 +20,6 @@ PARTS = [CONTENT[start : start + PART] for start in range(0, len(CONTENT), PART)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def store(s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(), bucket)
-
-
 def begin(store: Objects) -> Upload:
     return open_upload(store, DIGEST, len(CONTENT), PART)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard.bench.arrivals import PROCESSES, Arrivals, Stage, stairs
+from trainyard.bench.arrivals import PROCESSES, Arrivals, Stage
 from trainyard.bench.health import TICK_SECONDS, judge_generator, with_missed, worst
 from trainyard.bench.samples import Sample
 from trainyard.bench.summary import summarize
@@ -57,7 +57,7 @@ def test_a_ramp_sends_more_and_more() -> None:
 
 
 def test_a_sweep_climbs_stairs_and_a_trace_is_sent_as_it_was() -> None:
-    moments = Arrivals("constant", stairs([1, 2, 4], 10)).schedule(1)
+    moments = Arrivals("constant", tuple(Stage(10, rate, rate) for rate in (1, 2, 4))).schedule(1)
     counts = [sum(low <= moment < low + 10 for moment in moments) for low in (0, 10, 20)]
     assert counts == [10, 20, 40]
     assert Arrivals.from_dict({"offsets": [0, 0.5, 0.5, 2]}, 10).schedule(1) == [0, 0.5, 0.5, 2]

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from tests.support.memory_objects import MemoryObjects
+from tests.support.scraped import pack_rows
 from tests.unit.rollout.simulated import simulate, summary_of
 from tests.unit.rollout.test_live import traffic
 from tests.unit.stages.test_history import release_of
 from trainyard.bench.samples import Sample, pack
-from trainyard.bench.scrape import pack_rows
 from trainyard.errors import NotFound, Refused
 from trainyard.release import Release
 from trainyard.stages.measured import prefix
