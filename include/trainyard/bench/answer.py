@@ -8,16 +8,15 @@ thousands of them a second, and a reader that is busy stamps late.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainyard.bench.http1 import MalformedResponse, Response
+from trainyard.bench.http1 import Response
 from trainyard.bench.sse import Events
 from trainyard.bench.template import Template
 
 DETAIL_CHARACTERS = 300
-_PLAIN_END = b"}\n\n\r\n"
-BATCH = 32  # pieces that may wait
+PLAIN_END = b"}\n\n\r\n"  # of a piece that is one chunk with one event
 _DECODER = json.JSONDecoder()
 
 
@@ -25,7 +24,8 @@ class Answer:
     """One answer. Stamps are on the reader's clock. `stream`: an event stream was asked for.
 
     first: the first chunk with text. error, detail: a kind of `samples.FAILURES`, and words; empty if none.
-    done: the stream's own end was seen, or all bytes of the body.
+    done: the stream's own end was seen, or all bytes of the body. plain: a piece that ends like PLAIN_END is
+    most likely one chunk of the usual kind; several of those may be kept back for `feed_each`.
     """
 
     def __init__(self, *, stream: bool) -> None:
@@ -47,8 +47,7 @@ class Answer:
         self._counts: list[int] = []
         self._counted = 0
         self._template: Template | None = None
-        self._plain = False  # the next byte begins a chunk, and the template is known
-        self._waiting: list[tuple[bytes, float]] = []
+        self.plain = False
 
     @property
     def status(self) -> int:
@@ -57,7 +56,6 @@ class Answer:
     @property
     def usage(self) -> dict[str, Any] | None:
         """The last one; its counts go on with chunks that were read the short way."""
-        self._settle()
         usage, count = self._usage, self._counted
         if usage is None or usage["completion_tokens"] >= count:
             return usage
@@ -67,35 +65,17 @@ class Answer:
 
     @property
     def text(self) -> str:
-        self._settle()
         return "".join(self._texts)
 
     @property
     def chunks(self) -> int:
-        self._settle()
         return len(self._stamps)
 
     def feed(self, data: bytes, now: float) -> bool:
-        """Take a piece. True when nothing more has to be read. Raises MalformedResponse.
-
-        Pieces that look like the usual one wait, and are read a few at a time: a burst of one thing is
-        several times cheaper than as much of it in between others.
-        """
+        """Take a piece. True when nothing more has to be read. Raises MalformedResponse."""
         self.last = now
-        if not self._plain:
-            return self._take(data, now)
-        self._waiting.append((data, now))
-        if data.endswith(_PLAIN_END) and len(self._waiting) < BATCH:
-            return False
-        return self._take_waiting()
-
-    def _take_waiting(self) -> bool:
-        waiting, self._waiting = self._waiting, []
-        return any(self._take(data, now) for data, now in waiting)
-
-    def _take(self, data: bytes, now: float) -> bool:
         response = self._response
-        if self._plain and self._template:
+        if self.plain and self._template:
             at, read = 0, self._template.read
             while found := read(data, at):
                 text, count, at = found
@@ -113,19 +93,31 @@ class Answer:
         if self._is_stream:
             for event in self._events.feed(body):
                 self._take_event(event, now)
-            self._plain = self._template is not None and response.between_chunks and self._events.idle
+            self.plain = self._template is not None and response.between_chunks and self._events.idle
         else:
             self._whole += body
         return self.done or response.complete or bool(self.error)
 
+    def feed_each(self, pieces: Sequence[bytes], stamps: Sequence[float]) -> bool:
+        """`feed` of one piece after the other. A burst of one thing is several times cheaper than as much of
+        it in between others."""
+        found = self._template.read_each(pieces) if self.plain and self._template else None
+        if found is None:
+            return any(self.feed(piece, now) for piece, now in zip(pieces, stamps, strict=True))
+        texts, counts = found
+        self._texts += texts
+        self._stamps += stamps
+        for count, now in zip(counts, stamps, strict=False):  # or there are none
+            self._count(count, now)
+        self.last = stamps[-1]
+        return False
+
     def close(self) -> None:
         """The peer closed the connection."""
-        self._take_waiting()
         self._response.end()
 
     def conclude(self) -> None:
         """No more will be read: name what is wrong with the answer, the most telling first."""
-        self._settle()
         if self.error:
             return
         status, complete = self._response.status, self._response.complete
@@ -145,23 +137,14 @@ class Answer:
 
     def fail(self, kind: str, detail: str) -> None:
         """The first failure counts."""
-        self._settle()
         if not self.error:
             self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
-
-    def _settle(self) -> None:
-        """Read what waits."""
-        try:
-            self._take_waiting()
-        except MalformedResponse as error:
-            self.fail("malformed", str(error))
 
     def tokens(self) -> list[tuple[float, int]]:
         """(stamp, tokens) of every chunk that brought tokens.
 
         Counts sent along with the chunks; else the final count, spread over the chunks by their characters.
         """
-        self._settle()
         if self._counts or not self._stamps:
             return list(zip(self._count_stamps, self._counts, strict=True))
         total = (self.usage or {}).get("completion_tokens")

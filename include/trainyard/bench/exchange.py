@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -28,8 +28,13 @@ Clock = Callable[[], float]
 class Sink(Protocol):
     """What takes the bytes of a connection, an `Answer` as a rule."""
 
+    plain: bool  # see `Answer`
+
     def feed(self, data: bytes, now: float) -> bool:
         """True when nothing more has to be read."""
+
+    def feed_each(self, pieces: Sequence[bytes], stamps: Sequence[float]) -> bool:
+        """`feed` of one piece after the other."""
 
     def close(self) -> None:
         """The peer closed the connection."""
@@ -196,8 +201,8 @@ class Exchange:
             prompt_tokens=usage.get("prompt_tokens"),
             output_tokens=usage.get("completion_tokens"),
             chunks=answer.chunks,
-            chunk_times=tuple(round(stamp - self.started, 7) for stamp, _ in tokens),
-            chunk_tokens=tuple(count for _, count in tokens),
+            chunk_times=tuple([stamp - self.started for stamp, _ in tokens]),
+            chunk_tokens=tuple([count for _, count in tokens]),
             ok=self.ok,
             error=answer.error,
             detail=answer.detail,

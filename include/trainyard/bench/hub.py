@@ -1,112 +1,169 @@
-"""Reads answers in gevent's hub: a callback for each arrival, no greenlet wakes up until the answer's end.
+"""Reads answers in gevent's hub: no greenlet wakes up until an answer's end.
 
-A greenlet that calls `recv` with a deadline pays for a watcher, a timer and two switches every time. Imported
-only where gevent has patched the standard library (`locustfile`).
+A greenlet that calls `recv` with a deadline pays for a watcher, a timer and two switches every time, and a
+watcher for every stream still pays gevent's way to a callback for every token. So all streams share one
+`epoll`, and what has arrived is read in one go. Imported only where gevent has patched the standard library
+(`locustfile`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import socket
-from collections.abc import Iterator
+import time
+from collections import deque
 from typing import Any
 
 import gevent
 from gevent.hub import get_hub
+from gevent.monkey import get_original
 
+from trainyard.bench.answer import PLAIN_END
 from trainyard.bench.exchange import RECEIVE_BYTES, Clock, Sink
 from trainyard.bench.stamps import SPACE, stamps
 
 READABLE = 1
 # With so many streams something arrives all the time, and waking up for each costs more than reading it.
-# Where the kernel stamps, the loop looks once in so many seconds, and takes all that is there by then. Tokens
-# of one stream that come closer than that are stamped as one.
+# Where the kernel stamps, we look every so many seconds, and take all that is there by then. Tokens of one
+# stream that come closer than that are stamped as one.
 MANY_STREAMS = 16
-GATHER_SECONDS = 0.0005
+LOOK_SECONDS = 0.002
+# Greenlets whose answers have ended make and send their next requests. After so long of that we look again:
+# of tokens that meet in the kernel's buffer only the last one's stamp is left.
+BUSY_SECONDS = 0.002
+BATCH = 64  # pieces of a stream that are kept back to be read together
 
 
 def read_in_hub(connection: socket.socket, answer: Sink, deadline: float, clock: Clock) -> None:
     """See `exchange.Reader`. The calling greenlet sleeps until the answer ends."""
-    hub = get_hub()
-    watcher = hub.loop.io(connection.fileno(), READABLE)
-    waiter = gevent.hub.Waiter(hub)
-    # gevent's own socket would wait; the one below it does not block, and says so.
-    receive = connection._sock.recvmsg  # type: ignore[attr-defined]
-    feed, arrival = answer.feed, stamps().arrival
-
-    def arrived() -> None:
-        try:
-            data, ancillary, _, _ = receive(RECEIVE_BYTES, SPACE)
-            if data:
-                if not feed(data, arrival(ancillary)):
-                    return
-            else:
-                answer.close()
-        except BlockingIOError:
-            return
-        except Exception as error:  # for the greenlet that asked: the hub would only print it
-            end(error)
-            return
-        end(None)
-
-    def end(failure: Exception | None) -> None:
-        if watcher.active:  # and nobody was told of an earlier end
-            watcher.stop()
-            waiter.switch(failure)
-
-    def late() -> None:
-        end(TimeoutError())
-
     left = deadline - clock()
     if left <= 0:
         raise TimeoutError
+    hub = get_hub()
+    stream, streams = _Stream(connection, answer, gevent.hub.Waiter(hub)), _streams(hub)
     timer = hub.loop.timer(left)
-    timer.start(late)
-    watcher.start(arrived)
+    timer.start(streams.fail, stream, TimeoutError())
+    streams.add(stream)
     try:
-        with _gathering(hub.loop):
-            failure = waiter.get()
+        failure = stream.waiter.get()
     finally:
-        for one in (watcher, timer):
-            one.stop()
-            one.close()
-    if failure is not None:
+        timer.stop()
+        timer.close()
+        streams.remove(stream)
+        malformed = stream.take()  # what came before the end counts, whatever the end was
+    if failure := malformed or failure:
         raise failure
 
 
-_streams: dict[int, int] = {}  # being read, by the address of their loop
+class _Stream:
+    """One answer that is being read. failure: what ended it."""
+
+    __slots__ = ("_pieces", "_stamps", "failure", "file", "receive", "sink", "waiter")
+
+    def __init__(self, connection: socket.socket, sink: Sink, waiter: Any) -> None:
+        self.file, self.sink, self.waiter = connection.fileno(), sink, waiter
+        # gevent's own socket would wait; the one below it does not block, and says so.
+        self.receive = connection._sock.recvmsg  # type: ignore[attr-defined]
+        self.failure: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._stamps: list[bytes] = []
+
+    def read(self) -> bool:
+        """What there is; true when nothing more has to be read."""
+        try:
+            data, ancillary, _, _ = self.receive(RECEIVE_BYTES, SPACE)
+            if ancillary and data.endswith(PLAIN_END) and self.sink.plain:
+                self._pieces.append(data)
+                self._stamps.append(ancillary[0][2])
+                if len(self._pieces) == BATCH:
+                    self.failure = self.take()
+                return self.failure is not None
+            now = stamps().arrival(ancillary)
+            self.failure = self.take()
+            if self.failure:
+                return True
+            if data:
+                return self.sink.feed(data, now)
+            self.sink.close()
+        except BlockingIOError:
+            return False
+        except Exception as error:  # for the greenlet that asked: the hub would only print it
+            self.failure = error
+        return True
+
+    def take(self) -> Exception | None:
+        """Hands on what was kept back. Returns what is wrong with it."""
+        pieces, arrived = self._pieces, self._stamps
+        self._pieces, self._stamps = [], []
+        try:
+            if pieces:
+                self.sink.feed_each(pieces, stamps().arrivals(arrived))
+        except Exception as error:
+            return error
+        return None
 
 
-@contextlib.contextmanager
-def _gathering(loop: Any) -> Iterator[None]:
-    address = int(loop.ptr)
-    count = _streams[address] = _streams.get(address, 0) + 1
-    if count == MANY_STREAMS:
-        _gather(address, GATHER_SECONDS)
-    try:
-        yield
-    finally:
-        count = _streams[address] = _streams[address] - 1
-        if count == MANY_STREAMS - 1:
-            _gather(address, 0.0)
+class _Streams:
+    """All answers that the greenlets of one hub read."""
 
+    def __init__(self, hub: Any) -> None:
+        self._loop = hub.loop
+        self._poll = get_original("select", "epoll")()  # gevent takes it out of `select`
+        self._open: dict[int, _Stream] = {}
+        self._ended: deque[_Stream] = deque()
+        self._arrivals = hub.loop.io(self._poll.fileno(), READABLE)
+        self._looks = hub.loop.timer(LOOK_SECONDS, LOOK_SECONDS)
+        self._waking: Any = None  # one of these two, or neither
 
-def _gather(address: int, seconds: float) -> None:
-    """How long the loop waits before it looks again (`man 3 ev`, ev_set_io_collect_interval)."""
-    if stamps().kernel and (set_interval := _setter()):
-        set_interval(address, seconds)
+    def add(self, stream: _Stream) -> None:
+        self._open[stream.file] = stream
+        self._poll.register(stream.file, READABLE)
+        self._pace()
+
+    def remove(self, stream: _Stream) -> None:
+        """Before its connection is closed: the file's number may be another one's then."""
+        if self._open.get(stream.file) is stream:
+            self._close(stream)
+        self._pace()
+
+    def fail(self, stream: _Stream, failure: Exception) -> None:
+        if self._open.get(stream.file) is stream:
+            self._close(stream)
+            stream.waiter.switch(failure)
+
+    def _close(self, stream: _Stream) -> None:
+        del self._open[stream.file]
+        self._poll.unregister(stream.file)
+
+    def _pace(self) -> None:
+        """Wake up when something arrives, or every so often, or not at all."""
+        waking = None
+        if self._open:
+            many = len(self._open) >= MANY_STREAMS and stamps().kernel
+            waking = self._looks if many else self._arrivals
+        if waking is not self._waking:
+            if self._waking is not None:
+                self._waking.stop()
+            if waking is not None:
+                waking.start(self._look)
+            self._waking = waking
+
+    def _look(self) -> None:
+        for file, _ in self._poll.poll(0):
+            stream = self._open[file]
+            if stream.read():
+                self._close(stream)
+                self._ended.append(stream)
+        until = time.monotonic() + BUSY_SECONDS
+        while self._ended:
+            stream = self._ended.popleft()
+            stream.waiter.switch(stream.failure)
+            if time.monotonic() > until:
+                break
+        if self._ended:
+            self._loop.run_callback(self._look)
 
 
 @functools.cache
-def _setter() -> Any:
-    """libev's own function; None where gevent runs on another loop."""
-    try:
-        from gevent.libev import corecext
-
-        function = ctypes.CDLL(corecext.__file__).ev_set_io_collect_interval
-    except (ImportError, OSError, AttributeError):
-        return None
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_double), None
-    return function
+def _streams(hub: Any) -> _Streams:
+    return _Streams(hub)

@@ -299,7 +299,7 @@ def ask(talk: Talk, arm: str, exchange: Exchange, intended: float, user: int) ->
         exchange.run()
     finally:  # also when this greenlet is killed: a request in flight is counted as censored
         sample = exchange.sample(arm=arm, pair=pair, run=run.seed, user=user, turn=turn, intended=intended)
-        run.samples.write(json.dumps(sample.to_row(), separators=(",", ":")) + "\n")
+        run.samples.write(sample.to_line() + "\n")
         hooks.request.fire(
             request_type=arm,
             name=run.workload.path,

@@ -97,6 +97,15 @@ class Sample:
     def to_row(self) -> dict[str, Any]:
         return dict(vars(self))  # `asdict` would copy every number: half a millisecond for a long stream
 
+    def to_line(self) -> str:
+        """The row as JSON, without a line's end; chunks' times to 0.1 us."""
+        row = self.to_row()
+        times, counts = row.pop("chunk_times"), row.pop("chunk_tokens")
+        # json writes numbers one by one, which takes several times as long.
+        listed = ("%.7f," * len(times))[:-1] % tuple(times)
+        scalars = json.dumps(row, separators=(",", ":"))
+        return f'{scalars[:-1]},"chunk_times":[{listed}],"chunk_tokens":[{",".join(map(str, counts))}]}}'
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Sample:
         """Unknown keys are left out, so that older code reads newer rows."""
@@ -109,7 +118,7 @@ class Sample:
 
 def pack(samples: Iterable[Sample]) -> bytes:
     """Compressed NDJSON. The same samples give the same bytes."""
-    lines = "".join(json.dumps(sample.to_row(), separators=(",", ":")) + "\n" for sample in samples)
+    lines = "".join(sample.to_line() + "\n" for sample in samples)
     return gzip.compress(lines.encode(), mtime=0)
 
 

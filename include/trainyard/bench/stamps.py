@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 
 SO_TIMESTAMPNS = 35  # on Linux; the module `socket` does not have it
 _TIME = struct.Struct("@ll")  # struct timespec
@@ -44,6 +45,15 @@ class Stamps:
             return time.monotonic()
         seconds, nanos = self._unpack(ancillary[0][2])
         return float(seconds - self._seconds + (nanos - self._nanos) * 1e-9)
+
+    def arrivals(self, times: Sequence[bytes]) -> list[float]:
+        """The same of many at once. times: the data of each one's first ancillary message."""
+        numbers = struct.unpack(f"@{2 * len(times)}l", b"".join(times))
+        own_seconds, own_nanos = self._seconds, self._nanos
+        return [
+            seconds - own_seconds + (nanos - own_nanos) * 1e-9
+            for seconds, nanos in zip(numbers[::2], numbers[1::2], strict=True)
+        ]
 
     def step(self) -> float:
         """Seconds by which somebody has set the wall clock meanwhile: so much are stamps off since."""

@@ -7,7 +7,9 @@ count are read where they stand. Whatever does not fit goes the long way, so not
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Sequence
 
 _KEYS = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
 _COUNT = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -22,6 +24,7 @@ class Template:
 
     def __init__(self, head: bytes, tail: re.Pattern[bytes]) -> None:
         self._head, self._match, self._counts = head, tail.match, bool(tail.groups)
+        self._break, self._whole = b"\r\n" + head, _whole(tail).fullmatch
 
     @classmethod
     def learn(cls, event: bytes, text: str) -> Template | None:
@@ -35,6 +38,28 @@ class Template:
                 tail = _tail(behind[len(raw) :])
                 return cls(b"data: " + before + key, tail) if tail else None
         return None
+
+    def read_each(self, pieces: Sequence[bytes]) -> tuple[list[str], list[int]] | None:
+        """Texts and counts (none: not said) of pieces that are one chunk each; None if one does not fit.
+
+        The same as `read` of each, for half of its time.
+        """
+        texts, counts, match, border = [], [], self._whole, self._break
+        extra = len(border) - 4  # the breaks behind the size and behind the event are not in the size
+        try:
+            for piece in pieces:
+                size, _, rest = piece.partition(border)
+                found = match(rest)
+                if found is None or int(size, 16) != len(rest) + extra:
+                    return None
+                texts.append(found[1])
+                counts.append(found[2])
+            text = b'"'.join(texts).decode()
+        except ValueError:
+            return None
+        if not text.isprintable():
+            return None
+        return text.split('"'), list(map(int, counts)) if self._counts else []
 
     def read(self, piece: bytes, start: int) -> tuple[str, int | None, int] | None:
         """Text and count of completion tokens (None: not said) of the chunk at `start`, and where it ends;
@@ -69,3 +94,9 @@ def _tail(literal: bytes) -> re.Pattern[bytes] | None:
             source = source[: count.end()] + source[count.end() :].replace(rb"\d+", rb"(\d+)", 1)
         pattern = _tails[key] = re.compile(source + _END)
     return pattern
+
+
+@functools.lru_cache(MAX_TAILS)
+def _whole(tail: re.Pattern[bytes]) -> re.Pattern[bytes]:
+    """A text, and the tail behind it. Two groups: the text, and the count or nothing."""
+    return re.compile(rb'([^"\\]+)' + tail.pattern + (b"" if tail.groups else b"()"))

@@ -121,25 +121,35 @@ def test_failures_at_a_given_rate_are_counted_exactly() -> None:
     assert Counter(sample.error for sample in samples) == Counter(faults * 3)
 
 
-@pytest.mark.parametrize("percent", [1, 10, 50])
-def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int) -> None:
+# With many streams the reader looks every so often, and reads what has come together.
+@pytest.mark.parametrize(("percent", "streams"), [(1, 8), (10, 8), (10, 32), (50, 32)])
+def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int, streams: int) -> None:
     """Every kind at once, each at the same share of the requests, through the generator's own reader."""
-    kinds = ("http_5xx", "http_4xx", "malformed", "empty", "cut", "no_done", "no_usage", "error_event")
+    kinds = (
+        "http_5xx",
+        "http_4xx",
+        "malformed",
+        "empty",
+        "cut",
+        "no_done",
+        "no_usage",
+        "error_event",
+        "hang",
+    )
     if percent == 50:
         kinds = kinds[4:6]
     faults = [kind for kind in kinds for _ in range(percent)]
     faults += [""] * (100 - len(faults))
     random.Random(percent).shuffle(faults)
-    with truth_server(faults=tuple(faults), ttft=0.0, itl=0.0) as server:
-        samples, summary = run_load(
-            model="m",
-            arms={"canary": [server.url]},
-            workload=Workload(concurrency=8, requests=100, duration_seconds=60, output_tokens=4),
-            seed=1,
-        )
+    load = Workload(
+        concurrency=streams, requests=100, duration_seconds=60, output_tokens=12, timeout_seconds=3.0
+    )
+    with truth_server(faults=tuple(faults), ttft=0.0, itl=0.0 if streams == 8 else 0.002) as server:
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=load, seed=1)
         happened = Counter(truth.fault for truth in server.truths)
     assert happened == Counter(faults)
     figures = summary["arms"]["canary"]
-    assert Counter(figures["failures"]) == Counter(fault for fault in faults if fault)
+    named = ("timeout" if fault == "hang" else fault for fault in faults if fault)
+    assert Counter(figures["failures"]) == Counter(named)
     assert (figures["requests"], figures["succeeded"]) == (100, happened[""])
     assert len(samples) == 100

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard.bench.answer import Answer
+from trainyard.bench.answer import PLAIN_END, Answer
+from trainyard.bench.http1 import MalformedResponse
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 TEXT = st.one_of(
@@ -39,13 +40,29 @@ def token(text: str, count: int | None, *, plain: bool, compact: bool) -> bytes:
     return chunk(f"data: {words}\n\n".encode())
 
 
-def read(pieces: list[bytes], *, short: bool = True) -> Answer:
+def read(pieces: list[bytes], *, short: bool = True, together: int = 1) -> Answer:
+    """together: so many of the usual kind are kept back and handed over at once, as the hub does."""
     answer = Answer(stream=True)
+    kept: list[tuple[bytes, float]] = []
+
+    def hand_over() -> None:
+        if kept:
+            answer.feed_each(*map(list, zip(*kept, strict=True)))  # type: ignore[arg-type]
+            kept.clear()
+
     for number, piece in enumerate(pieces):
         if not short:
             answer._template = None
-        if answer.feed(piece, float(number)):
-            break
+        if together > 1 and answer.plain and piece.endswith(PLAIN_END):
+            kept.append((piece, float(number)))
+            if len(kept) < together:
+                continue
+            hand_over()
+        else:
+            hand_over()
+            if answer.feed(piece, float(number)):
+                break
+    hand_over()
     answer.conclude()
     return answer
 
@@ -55,9 +72,10 @@ def read(pieces: list[bytes], *, short: bool = True) -> Answer:
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.integers(1, 5),
 )
 def test_the_short_way_reads_what_json_reads(
-    tokens: list[tuple[str, int]], plain: bool, counted: bool, compact: bool
+    tokens: list[tuple[str, int]], plain: bool, counted: bool, compact: bool, together: int
 ) -> None:
     pieces, total = [HEAD], 0
     for text, new in tokens:
@@ -65,11 +83,12 @@ def test_the_short_way_reads_what_json_reads(
         pieces.append(token(text, total if counted else None, plain=plain, compact=compact))
     usage = {"prompt_tokens": 3, "total_tokens": 3 + total, "completion_tokens": total}
     pieces += [chunk(event({"choices": [], "usage": usage})), chunk(event("[DONE]")), b"0\r\n\r\n"]
-    one, other = read(pieces), read(pieces, short=False)
+    one, other = read(pieces, together=together), read(pieces, short=False)
     assert one.text == other.text == "".join(text for text, _ in tokens)
     assert one.tokens() == other.tokens()
     assert one.usage == other.usage == usage
     assert (one.error, one.first, one.chunks) == (other.error, other.first, other.chunks)
+    assert one.last == other.last
 
 
 @given(st.lists(TEXT, min_size=1, max_size=8), st.lists(st.integers(0, 10_000), max_size=12))
@@ -124,21 +143,41 @@ def test_an_event_that_differs_in_more_than_text_and_numbers_is_parsed() -> None
     assert read([HEAD, usual, failing]).error == "error_event"
 
 
-def test_pieces_that_wait_keep_their_own_stamps_and_are_read_before_the_end_is_judged() -> None:
+def test_pieces_that_are_read_together_keep_their_own_stamps() -> None:
     pieces = [HEAD, *(token("t ", count, plain=False, compact=True) for count in range(1, 80))]
-    answer = read(pieces)
+    answer = read(pieces, together=64)
     assert [stamp for stamp, _ in answer.tokens()] == [float(number) for number in range(1, 80)]
     assert (answer.chunks, answer.error) == (79, "cut")
-    failing = read([*pieces, chunk(event({"error": {"message": "engine died"}}))])
+    failing = read([*pieces, chunk(event({"error": {"message": "engine died"}}))], together=64)
     assert (failing.chunks, failing.error) == (79, "error_event")
 
 
-def test_an_error_event_that_waits_counts_before_a_later_time_out() -> None:
-    answer = Answer(stream=True)
-    for piece in (HEAD, token("t ", 1, plain=False, compact=True), chunk(event({"error": {"message": "x"}}))):
-        answer.feed(piece, 1.0)
-    answer.fail("timeout", "late")
-    assert answer.error == "error_event"
+@given(st.lists(st.sampled_from(["usual", "longer", "shorter", "two", "half", "other", "deep"]), max_size=6))
+def test_pieces_of_another_kind_among_those_read_together_are_read_as_what_they_are(kinds: list[str]) -> None:
+    pieces, count = [HEAD, token("t ", 1, plain=False, compact=True)], 1
+    for kind in kinds:
+        count += 1
+        usual = token("t ", count, plain=False, compact=True)
+        size, _, rest = usual.partition(b"\r\n")
+        made = {
+            "usual": usual,
+            "longer": b"%x\r\n%s" % (int(size, 16) + 1, rest),  # than it says: not HTTP
+            "shorter": b"%x\r\n%s" % (int(size, 16) - 1, rest),
+            "two": usual + token("t ", count + 1, plain=False, compact=True),
+            "half": usual[:20],
+            "other": token("t ", count, plain=True, compact=True),
+            "deep": token("t\\", count, plain=False, compact=True),
+        }
+        pieces.append(made[kind])
+        count += kind == "two"
+    ends: list[object] = []
+    for together in (1, 4):
+        try:
+            answer = read(pieces, together=together)
+            ends.append((answer.text, answer.tokens(), answer.error, answer.detail, answer.usage))
+        except MalformedResponse as error:
+            ends.append(str(error))
+    assert ends[0] == ends[1]
 
 
 @given(st.lists(st.integers(0, 400), max_size=6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,15 @@ def test_rows_come_back_as_they_were_written() -> None:
     samples = [sample(chunk_times=(0.1, 0.2), chunk_tokens=(1, 3), pair=7), sample(ok=False, error="cut")]
     assert unpack(pack(samples)) == samples
     assert pack(samples) == pack(samples)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(1, 9)), max_size=5))
+def test_a_line_says_what_the_row_says_to_a_tenth_of_a_microsecond(chunks: list[tuple[float, int]]) -> None:
+    times, counts = tuple(time for time, _ in chunks), tuple(count for _, count in chunks)
+    one = sample(chunk_times=times, chunk_tokens=counts, detail='"quoted"\n', pair=3)
+    (back,) = parse(one.to_line() + "\n")
+    assert back.chunk_times == pytest.approx(times, rel=0, abs=1e-7)
+    assert replace(back, chunk_times=times) == one
 
 
 def test_a_row_that_its_writer_could_not_finish_is_left_out() -> None:
