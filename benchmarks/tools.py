@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -44,9 +45,18 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """firsts: moments at which first tokens came, of the clock that all processes share. cpu: processor
+    seconds of the tool with all its processes, from its start to its end."""
+
+    firsts: tuple[float, ...]
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Tool:
     """program: its file name. command: its arguments, given the load, a tokenizer's folder and one to write
-    to. read: when each first token came, as it left that there, of the clock that all processes share."""
+    to. read: when each first token came, as it left that there."""
 
     name: str
     program: str
@@ -61,25 +71,31 @@ class Tool:
             raise NotMeasured(f"there is no {self.program} in TRAINYARD_PEERS={folders!r}")
         return Path(found)
 
-    def run(self, load: Load, folder: Path) -> list[float]:
+    def run(self, load: Load, folder: Path) -> Outcome:
         """folder: an empty one. Raises NotMeasured."""
         program, words = self.find(), folder / "tokenizer"
-        for command in (
-            [str(program.parent / "python"), "-c", TOKENIZER, str(words)],
-            [str(program), *self.command(load, words, folder)],
-        ):
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise NotMeasured(f"{self.name}: {error}") from error
-            if done.returncode:
-                raise NotMeasured(f"{self.name} broke down: {(done.stderr or done.stdout)[-300:]}")
+        self._call([str(program.parent / "python"), "-c", TOKENIZER, str(words)], folder)
+        before = _childrens_cpu()
+        self._call([str(program), *self.command(load, words, folder)], folder)
+        cpu = _childrens_cpu() - before
         try:
-            return self.read(folder)
+            return Outcome(tuple(self.read(folder)), cpu)
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise NotMeasured(f"{self.name} left no TTFT: {error!r}") from error
+
+    def _call(self, command: Sequence[str], folder: Path) -> None:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotMeasured(f"{self.name}: {error}") from error
+        if done.returncode:
+            raise NotMeasured(f"{self.name} broke down: {(done.stderr or done.stdout)[-300:]}")
+
+
+def _childrens_cpu() -> float:
+    """Seconds of processor, of all processes that we or they have waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _aiperf(load: Load, tokenizer: Path, folder: Path) -> Sequence[str]:

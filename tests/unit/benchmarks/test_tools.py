@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.model import NotMeasured
-from benchmarks.suites.peers import _error
+from benchmarks.suites.peers import _errors
 from benchmarks.tools import TOOLS, Load
 from benchmarks.truth import Truth
 from trainyard.bench.stamps import offset
@@ -52,8 +52,8 @@ def test_a_tool_that_is_not_there_is_said_to_be_missing(
 
 def test_an_error_is_the_distance_to_the_nearest_writes_in_order() -> None:
     truths = [Truth(0.0, [(0.1, 1), (0.2, 1)]), Truth(0.05, [(0.15, 1)]), Truth(9.0)]
-    bias, p99 = _error([0.153, 0.101], truths)
+    bias, p99 = _errors([0.153, 0.101], truths)
     assert bias == pytest.approx(0.02)
     assert p99 == pytest.approx(0.003)
     with pytest.raises(NotMeasured, match="3 first tokens were reported, 2 were written"):
-        _error([0.1, 0.1, 0.1], truths)
+        _errors([0.1, 0.1, 0.1], truths)
