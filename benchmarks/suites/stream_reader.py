@@ -38,7 +38,7 @@ def measure(options: Options) -> Sequence[Figure]:
         ),
         Figure(
             "client CPU: ratio to GuideLLM's path", "ratio",
-            ratios([Pair(a.cpu, b.cpu) for a, b in zip(us, guidellm, strict=True)]),
+            ratios([Pair(a.cpu, b.cpu) for a, b in zip(us, guidellm, strict=True)]), Bar("<=", 0.1),
         ),
     ]  # fmt: skip
     for packed in PACKED:
