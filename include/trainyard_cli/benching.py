@@ -17,6 +17,7 @@ from trainyard.bench.cost import Hardware
 from trainyard.bench.goodput import Limits
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import pack
+from trainyard.bench.tls import context
 from trainyard.bench.warmup import visits, warm_bucket
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused, TrainyardError
@@ -120,7 +121,9 @@ def first_model(url: str) -> str:
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=MODELS_SECONDS, trust_env=False)
+        answer = httpx.get(
+            f"{url}/v1/models", headers=headers, timeout=MODELS_SECONDS, trust_env=False, verify=context()
+        )
         return str(answer.raise_for_status().json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise TrainyardError(f"{url}/v1/models names no model ({error!r}); say which with --model") from error

@@ -14,7 +14,12 @@ KNOBS = "local.trainyard.dev/faults"
 # One an engine; `optimum` is the story of test_releases.py.
 ENGINES: Mapping[str, Mapping[str, Any]] = {
     "on-native": {"engine": "native", "compile__sequence_length": 800},
-    "on-nxdi": {"engine": "nxdi", "compile__sequence_length": 832, "compile__bundle": {"holds": "graph"}},
+    "on-nxdi": {
+        "engine": "nxdi",
+        "compile__sequence_length": 832,
+        "compile__bundle": {"holds": "graph"},
+        "rollout__load__workers": 2,
+    },
     "on-tgi": {
         "engine": "tgi",
         "compile__sequence_length": 768,

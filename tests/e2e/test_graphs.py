@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.yard import Yard
+from trainyard.stages.measured import gather
+from trainyard_cli import records
 
 pytestmark = pytest.mark.e2e
 
@@ -21,3 +23,17 @@ def test_new_weights_for_a_compiled_graph_need_no_compiler(
     assert {second.stages[stage].state for stage in ("compile", "compile_node", "publish")} == {"skipped"}
     assert second.stages["fetch_model"].state == "done"
     assert "nothing was compiled again" in second.stages["canary_ready"].note
+
+
+def test_the_two_pods_of_its_load_tests_measured_as_one(
+    yard: Yard, started: dict[str, str], new_weights: str
+) -> None:
+    release = yard.follow(new_weights, 300)
+    for phase in ("load_test", "step_1"):
+        measured = gather(records.objects(), release, phase)
+        assert measured.summary["workers"] == 2
+        assert measured.summary["generator"]["valid"]
+        # Each pod takes every second conversation, and asks both arms.
+        asked = {(sample.arm, sample.pair % 2) for sample in measured.samples if sample.pair is not None}
+        assert asked == {(arm, pod) for arm in ("canary", "baseline") for pod in (0, 1)}
+    assert yard.pods("on-nxdi", "loadtest") == []

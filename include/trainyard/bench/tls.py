@@ -32,7 +32,7 @@ class Sealed:
         self._tls = context().wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     def shake_hands(self, deadline: float, clock: Callable[[], float]) -> None:
-        """deadline: of the clock. Raises OSError: ssl.SSLError for a certificate that nobody trusts."""
+        """deadline: of the clock. Raises OSError, also for a certificate that nobody trusts."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -40,8 +40,11 @@ class Sealed:
                 return
             except ssl.SSLWantReadError:
                 self._send()
-            except ssl.SSLError:
+            except ssl.SSLError as error:
                 self._send()  # the alert that tells the server why
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    why = f"the server's certificate is not trusted: {error.verify_message}"
+                    raise ConnectionError(f"{why}. SSL_CERT_FILE names a file of others to trust") from error
                 raise
             left = deadline - clock()
             if left <= 0:

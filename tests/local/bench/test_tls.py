@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.certificate import write_certificate
 from tests.support.truth_server import truth_server
@@ -14,6 +16,7 @@ from trainyard.bench import tls
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.load import run_load
 from trainyard.bench.workload import Workload, payload
+from trainyard_cli.main import app
 
 CHAT = "/v1/chat/completions"
 
@@ -62,7 +65,7 @@ def test_a_server_that_nobody_trusts_is_a_failed_connection(tmp_path: Path) -> N
     with truth_server(certificate=write_certificate(tmp_path)) as server:
         sample = ask(server.url).sample(arm="canary")
     assert sample.error == "connect"
-    assert "CERTIFICATE_VERIFY_FAILED" in sample.detail
+    assert "self-signed certificate" in sample.detail
 
 
 def test_a_server_that_hangs_over_tls_is_a_time_out(certificate: tuple[Path, Path]) -> None:
@@ -77,3 +80,24 @@ def test_a_server_that_speaks_no_tls_is_a_failed_connection() -> None:
         sample = ask(server.url.replace("http:", "https:"), timeout=1).sample(arm="canary")
     assert sample.error in ("connect", "timeout")
     assert sample.connected is None
+
+
+def test_the_command_measures_a_server_over_tls(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    with truth_server(certificate=certificate, ttft=0.002, itl=0.0005) as server:
+        words = ["bench", server.url, "--concurrency", "2", "--duration", "0.5", "--max-lag", "30"]
+        done = CliRunner().invoke(
+            app, [*words, "--no-warm-up", "--output-tokens", "4", "--out", str(tmp_path)]
+        )
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["arms"]["server"]["succeeded"] > 0
+    assert summary["arms"]["server"]["failures"] == {}
+    assert summary["generator"]["valid"]
+
+
+def test_the_command_says_that_nobody_trusts_a_certificate(tmp_path: Path) -> None:
+    with truth_server(certificate=write_certificate(tmp_path)) as server:
+        done = CliRunner().invoke(app, ["bench", server.url, "--model", "m", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "certificate" in done.output
+    assert "SSL_CERT_FILE" in done.output
