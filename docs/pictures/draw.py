@@ -188,7 +188,7 @@ def architecture() -> str:
     sixth = (inner - 5 * 8) // 6
     for column, (name, sub, kind) in enumerate(
         [("neuron", "pure", "now"), ("rollout", "pure", "now"), ("bench", "load", "now"),
-         ("hub", "HTTP", "pod"), ("store", "boto3", "pod"), ("kube", "client", "pod")]
+         ("hub", "HTTP", "pod"), ("store", "botocore", "pod"), ("kube", "client", "pod")]
     ):  # fmt: skip
         picture.box(x + column * (sixth + 8), 270, sixth, 50, name, sub, kind)
     picture.box(x, 342, inner, 50, "trainyard.{spec, release, errors}", "plain data; nothing below")
