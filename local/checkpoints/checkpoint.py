@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from local.checkpoints.families import FAMILIES
 from local.checkpoints.shape import BYTE_TOKENS, Shape
 from local.checkpoints.tokenizer import special_tokens_map, tokenizer_config, tokenizer_json
 from local.checkpoints.weights import write_weights
@@ -13,7 +14,7 @@ from local.checkpoints.weights import write_weights
 README = """---
 license: mit
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {task}
 tags:
 - {architecture}
 - safetensors
@@ -42,10 +43,13 @@ def write_checkpoint(folder: Path, *, seed: int, shape: Shape | None = None) -> 
     Raises FileExistsError when `folder` holds files already: a checkpoint mixed with another is nobody's.
     """
     shape = shape or Shape()
+    family = FAMILIES[shape.architecture]
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: give a new folder, or remove what is in it")
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", shape.config())
+    for name, content in family.files.items():
+        _write_json(folder / name, content)
     _write_json(
         folder / "generation_config.json",
         {
@@ -56,12 +60,16 @@ def write_checkpoint(folder: Path, *, seed: int, shape: Shape | None = None) -> 
             "transformers_version": "4.57.1",
         },
     )
-    _write_json(folder / "tokenizer.json", tokenizer_json())
-    _write_json(folder / "tokenizer_config.json", tokenizer_config(shape.max_positions))
+    _write_json(folder / "tokenizer.json", tokenizer_json(family.tokens))
+    _write_json(
+        folder / "tokenizer_config.json",
+        tokenizer_config(shape.max_positions, family.tokens, family.template),
+    )
     _write_json(folder / "special_tokens_map.json", special_tokens_map())
     (folder / "README.md").write_text(
         README.format(
             architecture=shape.architecture,
+            task="image-text-to-text" if "preprocessor_config.json" in family.files else "text-generation",
             title=shape.architecture.capitalize(),
             layers=shape.layers,
             hidden=shape.hidden,

@@ -2,15 +2,18 @@
 
 Names are those of published checkpoints, which transformers still reads: experts of Mixtral and Qwen3 are
 tensors of their own, those of Llama 4 one tensor a layer, below `language_model`.
+Qwen3-VL has a module of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from local.checkpoints import qwen3_vl
 from local.checkpoints.shape import Shape, Tensor
+from local.checkpoints.tokenizer import CHAT_TEMPLATE
 
 Config = dict[str, Any]
 ACTIVE_EXPERTS = 2
@@ -18,10 +21,16 @@ ACTIVE_EXPERTS = 2
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: its configuration made of a Llama's, and its tensors."""
+    """One architecture: its configuration made of a Llama's, and its tensors.
+
+    files: what else lies beside config.json. tokens: special ones after those of all. template: of chats.
+    """
 
     config: Callable[[Shape, Config], Config]
     tensors: Callable[[Shape], Iterator[Tensor]]
+    files: Mapping[str, Config] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
+    template: str = CHAT_TEMPLATE
 
 
 def _named(model_type: str, architecture: str, config: Config, **more: Any) -> Config:
@@ -115,9 +124,17 @@ def _llama4_tensors(shape: Shape) -> Iterator[Tensor]:
 
 
 FAMILIES = {
+    "llama": Family(lambda shape, config: config, lambda shape: shape.decoder(shape.dense)),
     "mistral": Family(_mistral, lambda shape: shape.decoder(shape.dense)),
     "mixtral": Family(_mixtral, _mixtral_tensors),
     "qwen3": Family(_qwen3, lambda shape: shape.decoder(shape.dense, norms=True)),
     "qwen3_moe": Family(_qwen3_moe, _qwen3_moe_tensors),
+    "qwen3_vl": Family(
+        qwen3_vl.config,
+        qwen3_vl.tensors,
+        files=qwen3_vl.processors(),
+        tokens=qwen3_vl.VISION_TOKENS,
+        template=qwen3_vl.CHAT_TEMPLATE,
+    ),
     "llama4": Family(_llama4, _llama4_tensors),
 }

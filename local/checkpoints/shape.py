@@ -9,7 +9,7 @@ from typing import Any
 BYTE_TOKENS = 256
 Tensor = tuple[str, tuple[int, ...]]
 SPECIAL_TOKENS = ("<s>", "</s>", "<pad>")
-ARCHITECTURES = ("llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "llama4")
+ARCHITECTURES = ("llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "qwen3_vl", "llama4")
 SMALLEST_VOCABULARY = BYTE_TOKENS + len(SPECIAL_TOKENS)
 
 
@@ -17,7 +17,7 @@ SMALLEST_VOCABULARY = BYTE_TOKENS + len(SPECIAL_TOKENS)
 class Shape:
     """Sizes of a decoder; the defaults make 3.1 MB of BF16 that tensor parallelism of 4 divides evenly.
 
-    architecture: llama, or one of `families.FAMILIES`. experts: of a layer, in architectures that have them.
+    architecture: one of `families.FAMILIES`. experts: of a layer, in architectures that have them.
     """
 
     layers: int = 2
@@ -65,16 +65,12 @@ class Shape:
 
     def config(self) -> dict[str, Any]:
         """`config.json` as transformers writes it for the architecture."""
-        if self.architecture == "llama":
-            return self._llama()
         from local.checkpoints.families import FAMILIES
 
         return FAMILIES[self.architecture].config(self, self._llama())
 
     def tensors(self) -> Iterator[Tensor]:
         """Name and shape of every tensor, in the order of the forward pass."""
-        if self.architecture == "llama":
-            return self.decoder(self.dense)
         from local.checkpoints.families import FAMILIES
 
         return FAMILIES[self.architecture].tensors(self)

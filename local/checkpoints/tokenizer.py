@@ -1,6 +1,7 @@
 """A byte-level tokenizer in the files of the `tokenizers` and `transformers` libraries.
 
-No merges: one token a byte, so any text round-trips and the vocabulary is 256 bytes + 3 special tokens.
+No merges: one token a byte, so any text round-trips and the vocabulary is 256 bytes + 3 special tokens, and
+more of those where an architecture has them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)]
 
 
-def tokenizer_json() -> dict[str, Any]:
+def tokenizer_json(more: tuple[str, ...] = ()) -> dict[str, Any]:
     """`tokenizer.json`: BPE without merges behind a ByteLevel pre-tokenizer, BOS put in front."""
     bos = BYTE_TOKENS
     plain: dict[str, Any] = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -45,7 +46,7 @@ def tokenizer_json() -> dict[str, Any]:
                 "normalized": False,
                 "special": True,
             }
-            for offset, token in enumerate(SPECIAL_TOKENS)
+            for offset, token in enumerate((*SPECIAL_TOKENS, *more))
         ],
         "normalizer": None,
         "pre_tokenizer": {"type": "ByteLevel", **plain},
@@ -76,7 +77,9 @@ def tokenizer_json() -> dict[str, Any]:
     }
 
 
-def tokenizer_config(max_positions: int) -> dict[str, Any]:
+def tokenizer_config(
+    max_positions: int, more: tuple[str, ...] = (), template: str = CHAT_TEMPLATE
+) -> dict[str, Any]:
     """`tokenizer_config.json`, with the chat template that servers render messages by."""
     return {
         "added_tokens_decoder": {
@@ -88,10 +91,10 @@ def tokenizer_config(max_positions: int) -> dict[str, Any]:
                 "single_word": False,
                 "special": True,
             }
-            for offset, token in enumerate(SPECIAL_TOKENS)
+            for offset, token in enumerate((*SPECIAL_TOKENS, *more))
         },
         "bos_token": BOS,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
         "clean_up_tokenization_spaces": False,
         "eos_token": EOS,
         "model_max_length": max_positions,

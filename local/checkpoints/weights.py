@@ -24,7 +24,9 @@ def bf16_bytes(values: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
 
 
 def tensor_bytes(name: str, shape: tuple[int, ...], seed: int) -> bytes:
-    """The BF16 content of one tensor: ones for norms, else small values drawn from (seed, name)."""
+    """The BF16 content of one tensor: ones for norms, zeros for biases, else small values of (seed, name)."""
+    if name.endswith(".bias"):
+        return bytes(2 * math.prod(shape))
     if len(shape) == 1:
         return bf16_bytes(np.ones(shape, dtype=np.float32))
     # One generator a tensor: the values do not depend on the order or on the number of shards.

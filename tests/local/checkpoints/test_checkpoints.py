@@ -139,6 +139,9 @@ def test_the_tokenizer_has_one_token_a_byte() -> None:
         ("mixtral", "mixtral", "model.layers.1.block_sparse_moe.experts.3.w2.weight", (256, 512)),
         ("qwen3", "qwen3", "model.layers.0.self_attn.k_norm.weight", (64,)),
         ("qwen3_moe", "qwen3_moe", "model.layers.0.mlp.experts.2.down_proj.weight", (256, 512)),
+        ("qwen3_vl", "qwen3_vl", "model.language_model.layers.1.self_attn.q_norm.weight", (64,)),
+        ("qwen3_vl", "qwen3_vl", "model.visual.patch_embed.proj.weight", (32, 3, 2, 16, 16)),
+        ("qwen3_vl", "qwen3_vl", "model.visual.deepstack_merger_list.0.norm.bias", (128,)),
         (
             "llama4",
             "llama4",
@@ -158,6 +161,18 @@ def test_other_architectures_have_the_names_of_published_checkpoints(
     assert entries[tensor].shape == shape
     index = json.loads((place / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"]) == set(entries)
+
+
+def test_a_model_with_eyes_has_the_files_and_tokens_of_its_processors(tmp_path: Path) -> None:
+    place = write_checkpoint(tmp_path / "seeing", seed=1, shape=Shape(architecture="qwen3_vl"))
+    config = json.loads((place / "config.json").read_text())
+    processor = json.loads((place / "preprocessor_config.json").read_text())
+    assert config["vision_config"]["patch_size"] == processor["patch_size"] == 16
+    assert config["text_config"]["rope_scaling"]["mrope_section"] == [12, 10, 10]
+    added = json.loads((place / "tokenizer.json").read_text())["added_tokens"]
+    ids = {token["content"]: token["id"] for token in added}
+    assert ids["<|image_pad|>"] == config["image_token_id"]
+    assert max(ids.values()) == config["text_config"]["vocab_size"] - 1
 
 
 def test_an_unknown_architecture_is_refused() -> None:
