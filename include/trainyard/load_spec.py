@@ -10,8 +10,12 @@ from pydantic import Field, model_validator
 from trainyard.parts import Part, Positive
 
 # Nobody can know what a picture costs before the model's own processor cuts it up: a token for a square of so
-# many pixels is what the dense ones take (Qwen2.5-VL: 28 x 28; Qwen3-VL: 32 x 32).
+# many pixels is what the dense ones take (Qwen2.5-VL: 28 x 28; Qwen3-VL: 32 x 32). Qwen3-VL enlarges what has
+# fewer pixels than 256 x 256, refuses what is more than 200 times as long as wide, and marks both ends of each.
 PIXELS_A_TOKEN = 28
+LEAST_PIXELS = 65536
+MARKS = 2
+MOST_OBLONG = 200
 
 
 class Stage(Part):
@@ -110,10 +114,19 @@ class Images(Part):
     height: int = Field(ge=16, le=4096, description="Pixels.")
     count: int = Field(1, ge=1, le=16)
 
+    @model_validator(mode="after")
+    def _is_a_picture(self) -> Images:
+        sides = self.width, self.height
+        if max(sides) > MOST_OBLONG * min(sides):
+            raise ValueError(f"one side may be {MOST_OBLONG} times the other at most: models refuse the rest")
+        return self
+
     @property
     def tokens(self) -> int:
-        """About as many."""
-        return self.count * math.ceil(self.width / PIXELS_A_TOKEN) * math.ceil(self.height / PIXELS_A_TOKEN)
+        """At most as many, of the models that are shown pictures."""
+        larger = max(1.0, math.sqrt(LEAST_PIXELS / (self.width * self.height)))
+        across, down = (math.ceil(side * larger / PIXELS_A_TOKEN) for side in (self.width, self.height))
+        return self.count * (across * down + MARKS)
 
 
 class Load(Part):

@@ -89,6 +89,7 @@ def test_a_trace_goes_by_its_name_in_s3() -> None:
         ({"workload": {"shape": "trace", "trace": "a"}, "conversation": {"turns": 2}}, "leave prefix"),
         ({"conversation": {"turns": 1}}, "greater than or equal to 2"),
         ({"images": {"width": 99_999, "height": 16}}, "less than or equal"),
+        ({"images": {"width": 16, "height": 4000}}, "200 times the other"),
     ],
 )
 def test_a_load_that_contradicts_itself_is_refused(load: dict[str, Any], words: str) -> None:
@@ -141,6 +142,46 @@ def test_plan_refuses_requests_that_are_longer_than_what_is_compiled(tmp_path: P
 def test_plan_refuses_pictures_for_an_engine_that_shows_the_model_none(tmp_path: Path) -> None:
     found = problems(tmp_path, {"images": {"width": 224, "height": 224}})
     assert found["rollout.load.images"].value == "llama"
+
+
+QWEN3_VL = {
+    "architectures": ["Qwen3VLForConditionalGeneration"],
+    "model_type": "qwen3_vl",
+    "text_config": {
+        **{name: LLAMA[name] for name in LLAMA if name not in ("architectures", "torch_dtype")},
+        "dtype": "bfloat16",
+        "head_dim": 128,
+        "intermediate_size": 12288,
+        "model_type": "qwen3_vl_text",
+    },
+    "vision_config": {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "patch_size": 16},
+}
+
+
+def seen(folder: Path, load: dict[str, Any], **changes: Any) -> dict[str, Problem]:
+    """What plan says of a model with eyes; other parts as for `problems`."""
+    hub = PaperHub(dict(QWEN3_VL), {"model.safetensors": 16 * 10**9})
+    document = entry(rollout={"load": load, "steps": []}, **{"engine": "native", **changes})
+    try:
+        make_plan(paper_context(folder, hub), parse_spec(document, "here"))
+    except Refused as error:
+        return {problem.field: problem for problem in error.problems}
+    return {}
+
+
+def test_plan_shows_pictures_to_a_qwen3_vl_on_the_native_engine_and_nowhere_else(tmp_path: Path) -> None:
+    shown = {"images": {"width": 512, "height": 512}}
+    assert seen(tmp_path, shown) == {}
+    assert "rollout.load.images" in seen(tmp_path, shown, engine="optimum")
+    assert "rollout.load.images" in problems(tmp_path, shown, engine="native")
+
+
+def test_plan_adds_pictures_to_what_a_request_needs(tmp_path: Path) -> None:
+    small = {"width": 64, "height": 64}  # 102 tokens each, as a model enlarges them
+    room = {"compile": {"batch_size": 8, "sequence_length": 470, "memory": "64Gi"}}
+    assert seen(tmp_path, {"images": small}, **room) == {}
+    found = seen(tmp_path, {"images": {**small, "count": 2}}, **room)
+    assert {name: problem.value for name, problem in found.items()} == {"rollout.load": 256 + 64 + 2 * 102}
 
 
 def test_an_open_loop_that_could_never_be_judged_is_refused(tmp_path: Path) -> None:
