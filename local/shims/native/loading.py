@@ -23,6 +23,7 @@ from local.shims.native.cache import Cache, key_of
 from local.shims.native.metrics import NativeMetrics, Start
 from local.shims.optimum.config import check_degree, model_config
 from local.shims.server.loading import Loaded, check_safetensors, check_tokenizer, no_device, settle
+from local.shims.server.pictures import read_eyes
 from local.shims.silicon import Silicon
 from local.shims.versions import Stack
 
@@ -59,6 +60,7 @@ def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: F
             "ValueError", f"Model architectures {config.get('architectures')} are not supported for now."
         )
     check_tokenizer(source)
+    eyes = read_eyes(source, given.limit_mm_per_prompt)
     check_degree(config, degree, target, pads_heads=False)
     if not cpu_compile and degree > devices.available_cores():
         raise ToolError(
@@ -95,7 +97,7 @@ def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: F
         load_seconds=loading,
         load_bytes=loaded.device_bytes,
     )
-    return replace(loaded, make_metrics=functools.partial(NativeMetrics, start=start))
+    return replace(loaded, eyes=eyes, make_metrics=functools.partial(NativeMetrics, start=start))
 
 
 def flag(name: str) -> bool:

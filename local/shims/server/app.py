@@ -17,6 +17,7 @@ from local.shims.server import text
 from local.shims.server.chunks import DONE, Answer
 from local.shims.server.engine import Delta, Engine, Sequence
 from local.shims.server.metrics import Metrics
+from local.shims.server.pictures import Eyes
 from local.shims.server.protocol import ApiError, Generation, Json, parse_body, parse_generation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,6 +58,7 @@ class Server:
     faults: Faults
     api_key: str | None = None
     runs: bool = True
+    eyes: Eyes | None = None
     draining: bool = False
     active: int = 0
     last_request: float = 0.0
@@ -187,7 +189,11 @@ class Server:
     async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         body = self.checked(parse_body(await request.read()))
         generation = parse_generation(
-            body, chat=chat, models=self.names, max_model_len=self.engine.max_model_len
+            body,
+            chat=chat,
+            models=self.names,
+            max_model_len=self.engine.max_model_len,
+            eyes=self.eyes,
         )
         sequence = self.sequence(generation)
         async with self.generating(sequence):

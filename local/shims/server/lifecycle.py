@@ -71,6 +71,7 @@ async def _serve(
         knobs,
         api_key=given.api_key,
         runs=loaded.runs,
+        eyes=loaded.eyes,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ from local.shims.optimum import hub_cache
 from local.shims.optimum.config import check_loadable, model_config, read_neuron_config
 from local.shims.optimum.export import compiler_flags, export_model
 from local.shims.server.metrics import Metrics
+from local.shims.server.pictures import Eyes
 from local.shims.server.text import weights_digest
 from local.shims.silicon import Silicon
 from local.shims.versions import Stack
@@ -35,7 +36,8 @@ SECONDS_PER_GIB = 2.0
 class Loaded:
     """A model on its devices. `device_bytes` is what weights and cache take there.
 
-    runs: False for a server that has compiled without devices and cannot generate.
+    runs: False for a server that has compiled without devices and cannot generate. eyes: None for one that
+    takes no pictures.
     """
 
     digest: str
@@ -45,6 +47,7 @@ class Loaded:
     device_bytes: int
     make_metrics: Callable[[str, int], Metrics] = Metrics
     runs: bool = True
+    eyes: Eyes | None = None
 
 
 def load(given: argparse.Namespace, installed: Stack, devices: Silicon, knobs: Faults) -> Loaded:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import json
+from typing import Any, NoReturn
 
 from local.shims.versions import Stack
 
@@ -76,6 +77,7 @@ def parser(installed: Stack) -> Parser:
     serve.add_argument("--max-model-len", type=human_number)
     serve.add_argument("--max-num-seqs", type=int)
     serve.add_argument("--gpu-memory-utilization", type=float)
+    serve.add_argument("--limit-mm-per-prompt", type=json_object)
     serve.add_argument(
         "--dtype", choices=["auto", "bfloat16", "float", "float16", "float32", "half"], default="auto"
     )
@@ -103,6 +105,17 @@ def dashes(argument: str) -> str:
         return argument
     flag, equals, value = argument.partition("=")
     return flag.replace("_", "-") + equals + value
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object, refused in vLLM's words."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.")
+    return found
 
 
 def human_number(text: str) -> int:

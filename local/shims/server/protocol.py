@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from local.shims.server.pictures import Eyes, Picture, parts_of, pictures_of
 from local.shims.server.text import chat_prompt, tokens
 
 Json = dict[str, Any]
@@ -28,7 +29,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Generation:
-    """What a request asks for, checked."""
+    """What a request asks for, checked. prompt: its text, and what tells its pictures apart."""
 
     model: str
     prompt: str
@@ -73,16 +74,22 @@ def parse_body(body: bytes) -> Json:
     return content
 
 
-def parse_generation(body: Json, *, chat: bool, models: list[str], max_model_len: int) -> Generation:
+def parse_generation(
+    body: Json, *, chat: bool, models: list[str], max_model_len: int, eyes: Eyes | None = None
+) -> Generation:
     """Check a completion or chat request against the served models and the context length.
+
+    eyes: of a model that takes pictures.
 
     Raises ApiError 404 for an unknown model, 400 for everything else, worded as vLLM does.
     """
     model = body.get("model") or models[0]
     if model not in models:
         raise ApiError(404, "NotFoundError", f"The model `{model}` does not exist.")
-    prompt = _chat_messages(body) if chat else _prompt(body)
-    prompt_tokens = len(tokens(prompt)) + 1  # and the token that begins every sequence
+    prompt, pictures = _chat_messages(body, eyes) if chat else (_prompt(body), [])
+    # And the token that begins every sequence.
+    prompt_tokens = len(tokens(prompt)) + 1 + sum(picture.tokens for picture in pictures)
+    prompt += "".join(picture.digest for picture in pictures)
     stream = bool(body.get("stream", False))
     options = body.get("stream_options") or {}
     if options and not stream:
@@ -143,7 +150,8 @@ def _max_tokens(body: Json, *, chat: bool, prompt_tokens: int, max_model_len: in
     return asked
 
 
-def _chat_messages(body: Json) -> str:
+def _chat_messages(body: Json, eyes: Eyes | None) -> tuple[str, list[Picture]]:
+    """The prompt's text, and the pictures beside it."""
     messages = body.get("messages")
     if messages is None:
         raise _missing("messages")
@@ -152,10 +160,13 @@ def _chat_messages(body: Json) -> str:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise bad_request("every message needs a role and a content.", "messages")
-        parts = message.get("content")
-        if isinstance(parts, list) and any(part.get("type") != "text" for part in parts):
-            raise bad_request("At most 0 image(s) may be provided in one prompt.", "messages")
-    return chat_prompt(messages)
+    if eyes is None and any(kind != "text" for kind, _ in parts_of(messages)):
+        raise bad_request("At most 0 image(s) may be provided in one prompt.", "messages")
+    try:
+        pictures = pictures_of(messages, eyes) if eyes else []
+    except ValueError as error:
+        raise bad_request(str(error), "messages") from None
+    return chat_prompt(messages), pictures
 
 
 def _prompt(body: Json) -> str:
