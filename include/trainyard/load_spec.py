@@ -11,7 +11,7 @@ from trainyard.parts import Part, Positive
 
 # Nobody can know what a picture costs before the model's own processor cuts it up: a token for a square of so
 # many pixels is what the dense ones take (Qwen2.5-VL: 28 x 28; Qwen3-VL: 32 x 32). Qwen3-VL enlarges what has
-# fewer pixels than 256 x 256, refuses what is more than 200 times as long as wide, and marks both ends of each.
+# fewer pixels than 256 x 256, refuses what is over 200 times as long as wide, and marks both ends of each.
 PIXELS_A_TOKEN = 28
 LEAST_PIXELS = 65536
 MARKS = 2
