@@ -162,8 +162,10 @@ class TruthServer:
             if fault == "cut" and sent >= total // 2:
                 await writer.drain()
                 raise ConnectionError
-            if fault == "error_event" and sent >= total // 2:
+            if fault in ("error_event", "error_hang") and sent >= total // 2:
                 send({"error": {"message": "engine died", "code": 500}})
+                if fault == "error_hang":
+                    await asyncio.sleep(3600)
                 return
         send({"choices": [choice("", "length")]})
         if how.usage != "none" and fault != "no_usage":

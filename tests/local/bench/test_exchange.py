@@ -153,3 +153,12 @@ def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int, stream
     assert Counter(figures["failures"]) == Counter(named)
     assert (figures["requests"], figures["succeeded"]) == (100, happened[""])
     assert len(samples) == 100
+
+
+def test_what_arrived_before_a_time_out_says_what_was_wrong() -> None:
+    """The generator keeps pieces back to read them together: those count too."""
+    load = Workload(concurrency=2, requests=2, duration_seconds=60, output_tokens=20, timeout_seconds=0.7)
+    with truth_server(faults=("error_hang",), ttft=0.005, itl=0.005) as server:
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=load, seed=1)
+    assert summary["arms"]["canary"]["failures"] == {"error_event": 2}
+    assert [sum(sample.chunk_tokens) for sample in samples] == [10, 10]
