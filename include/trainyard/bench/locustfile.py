@@ -23,7 +23,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
-from gevent.event import Event
 from gevent.pool import Group
 from locust import User, constant, events, task
 from locust.env import Environment
@@ -31,59 +30,23 @@ from locust.exception import StopUser
 
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.health import Lag
-from trainyard.bench.hub import read_in_hub
-from trainyard.bench.script import Dialogue, Script
 from trainyard.bench.stamps import stamps
+from trainyard.bench.talking import Run, Talk
 from trainyard.bench.ticker import Ticker
-from trainyard.bench.workload import Workload, order
 
 FAILURE_SECONDS = 0.1  # that a failed request takes at least
 AHEAD = 64  # requests that are made before their time
 SPARE_SECONDS = 0.002  # that must be left for making one
 HEED_SECONDS = 0.2  # between two looks whether the run is to end early
 
-
-class Run:
-    """What all users share."""
-
-    def __init__(self, document: dict[str, Any], environment: Environment) -> None:
-        self.environment = environment
-        self.seed: int = document["seed"]
-        self.model: str = document["model"]
-        self.workload = Workload.from_dict(document["workload"])
-        self.arms: dict[str, list[str]] = document["arms"]
-        self.addresses = {arm: itertools.cycle(urls) for arm, urls in self.arms.items()}
-        self.script = Script(self.workload, self.seed)
-        # Several processes share one run: each takes every nth conversation.
-        self.shard, self.shards = int(document.get("shard", 0)), int(document.get("shards", 1))
-        self.go = Path(document["go"])
-        self.halt = Path(document["halt"]) if document.get("halt") else None
-        self.talks = itertools.count(self.shard, self.shards)
-        self.users = itertools.count(self.shard, self.shards)
-        self.gone = False
-        self.scheduled: int | None = None
-        self.busy = 0
-        # One line a request, at once: what was measured survives a crash. Closed with the process.
-        self.samples = open(document["samples"], "a", buffering=1)  # noqa: SIM115
-        self.generator = Path(document["generator"])
-        self.lag = Lag(gevent.sleep)
-        self.ending: gevent.Greenlet | None = None
-        self.over = Event()
-
-    def quit(self) -> None:
-        """Let the users finish the pair that they are at, then end Locust."""
-        self.over.set()
-        if self.environment.runner:
-            self.environment.runner.quit()
-
-
 run: Run
+locust: Environment
 hooks: Any = events  # Locust's hooks carry no types
 
 
 def prepare(environment: Environment, **_: object) -> None:
-    global run
-    run = Run(json.loads(Path(os.environ["TRAINYARD_LOAD"]).read_text()), environment)
+    global run, locust
+    run, locust = Run(json.loads(Path(os.environ["TRAINYARD_LOAD"]).read_text())), environment
 
 
 def watch_generator(environment: Environment, **_: object) -> None:
@@ -112,12 +75,19 @@ def heed_halt(halt: Path) -> None:
         gevent.sleep(HEED_SECONDS)
     run.over.set()  # the schedule of an open loop is at its end
     if run.workload.arrivals is None:
-        run.quit()
+        end_run()
+
+
+def end_run() -> None:
+    """Let the users finish the pair that they are at, then end Locust."""
+    run.over.set()
+    if locust.runner:
+        locust.runner.quit()
 
 
 def end_after_duration() -> None:
     gevent.sleep(max(0.0, wait_for_go() + run.workload.duration_seconds - time.monotonic()))
-    run.quit()
+    end_run()
 
 
 def record_generator(environment: Environment, **_: object) -> None:
@@ -149,10 +119,10 @@ class Asker(User):
         """A conversation, or a single pair: the same question to every arm, one after the other."""
         if run.over.is_set():  # between two tasks a user that Locust is about to kill may still come here
             raise StopUser
-        talk, cap = Talk(next(run.talks)), run.workload.requests
+        talk, cap = Talk(run, next(run.talks)), run.workload.requests
         if cap is not None and talk.pair >= cap:
             if run.busy == 1:
-                gevent.spawn(run.quit)
+                gevent.spawn(end_run)
             raise StopUser
         while talk.goes_on and (cap is None or talk.pair < cap):
             if talk.number and run.over.wait(run.script.think(talk.conversation, talk.number)):
@@ -181,7 +151,7 @@ class Scheduler(User):
         own = moments[run.shard :: run.shards]
         run.scheduled = len(own) * len(run.arms)
         # Requests are made ahead of their time, while nothing is due: a burst would wait for the making.
-        upcoming = (_made(Talk(number), moment) for number, moment in zip(run.talks, own))  # noqa: B905
+        upcoming = (_made(Talk(run, number), moment) for number, moment in zip(run.talks, own))  # noqa: B905
         ahead = deque(itertools.islice(upcoming, AHEAD))
         start = wait_for_go()
         end = start + schedule.seconds
@@ -212,7 +182,7 @@ class Scheduler(User):
         talking = max(0.0, end - time.monotonic()) if run.script.turns > 1 else 0.0
         in_flight.join(timeout=talking + run.workload.drain)
         in_flight.kill()  # what has not ended is counted as censored
-        gevent.spawn(run.quit)
+        gevent.spawn(end_run)
         raise StopUser
 
 
@@ -240,42 +210,6 @@ def talk_on(talk: Talk, asked: list[gevent.Greenlet], end: float, in_flight: Gro
             run.scheduled -= len(ready)
             return
         asked = [in_flight.spawn(ask, talk, *one, intended, run.shard) for one in ready]
-
-
-class Talk:
-    """A conversation with every arm: the same questions, and in what follows each arm's own answers."""
-
-    def __init__(self, conversation: int) -> None:
-        self.conversation = conversation
-        self.number = 0  # of the next turn; of the last one while it is answered
-        self.goes_on = True
-        path = run.workload.path
-        self._urls = {arm: next(urls).rstrip("/") + path for arm, urls in run.addresses.items()}
-        self._dialogues = {arm: Dialogue() for arm in run.arms}
-        self._asked: list[tuple[str, Exchange]] = []
-
-    @property
-    def pair(self) -> int:
-        return self.conversation * run.script.turns + self.number
-
-    def ask(self) -> list[tuple[str, Exchange]]:
-        """The next turn: an exchange for each arm with the same question, in an order of chance."""
-        turn, workload = run.script.turn(self.conversation, self.number), run.workload
-        self._asked = []
-        for arm in order(sorted(run.arms), f"{run.seed}/{turn.pair}"):
-            messages = self._dialogues[arm].ask(turn)
-            payload = workload.payload(run.model, messages, turn.output_tokens)
-            exchange = Exchange(self._urls[arm], payload, timeout=workload.timeout_seconds, read=read_in_hub)
-            self._asked.append((arm, exchange))
-        return self._asked
-
-    def hear(self) -> None:
-        """Every arm has answered. No arm goes on without the others: what is compared was asked of all."""
-        self.goes_on = self.number + 1 < run.script.turns and all(one.ok for _, one in self._asked)
-        if self.goes_on:
-            for arm, exchange in self._asked:
-                self._dialogues[arm].hear(exchange.text)
-            self.number += 1
 
 
 def wait_for_go() -> float:
