@@ -29,7 +29,7 @@ def test_the_two_pods_of_its_load_tests_measured_as_one(
     yard: Yard, started: dict[str, str], new_weights: str
 ) -> None:
     release = yard.follow(new_weights, 300)
-    for phase in ("load_test", "step_1"):
+    for phase in ("load", "step-1"):
         measured = gather(records.objects(), release, phase)
         assert measured.summary["workers"] == 2
         assert measured.summary["generator"]["valid"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.report.test_report import document
 from tests.unit.rollout.simulated import simulate
-from trainyard.bench.samples import Sample, pack
+from trainyard.bench.samples import Sample, pack, unpack
 from trainyard.report import curves
 from trainyard.report.data import render_json
 from trainyard.report.document import Report
@@ -42,9 +42,10 @@ def test_json_has_no_nan_whatever_a_verdict_holds() -> None:
 
 
 def test_thinned_rows_are_of_both_arms_and_of_the_whole_run() -> None:
-    _, samples = simulate(3, pairs=700, errors=0.05, tokens=2)
-    rows = Thinned(200)
-    rows.add_packed(pack(samples))
+    _, made = simulate(3, pairs=700, errors=0.05, tokens=2)
+    packed = pack(made)
+    rows, samples = Thinned(200), unpack(packed)
+    rows.add_packed(packed)
     kept = rows.samples()
     good = [sample for sample in kept if sample.ok]
     assert 100 <= len(good) <= 200
@@ -55,8 +56,9 @@ def test_thinned_rows_are_of_both_arms_and_of_the_whole_run() -> None:
 
 
 def test_few_rows_are_all_kept_and_a_torn_one_is_left_out() -> None:
-    _, samples = simulate(3, pairs=5, errors=0.5, tokens=2)
-    text = gzip.decompress(pack(samples))
+    _, made = simulate(3, pairs=5, errors=0.5, tokens=2)
+    packed = pack(made)
+    text, samples = gzip.decompress(packed), unpack(packed)
     rows = Thinned(200)
     rows.add_packed(gzip.compress(text + b'{"arm": "canary", "ok": tr'))
     assert sorted(rows.samples(), key=lambda sample: sample.started) == samples
