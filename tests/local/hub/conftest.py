@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,16 @@ class RunningHub:
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
+
+    def gets(self, path: str, count: int) -> list[dict[str, Any]]:
+        """What is on record of GETs of paths with `path` in them, as soon as there are `count`: a client has
+        a whole file before the Hub has written its line."""
+        deadline = time.monotonic() + 5
+        while True:
+            found = [line for line in self.log() if line["method"] == "GET" and path in line["path"]]
+            if len(found) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_a_download_survives_a_broken_connection(hub: RunningHub, tmp_path: Path
     hub.fault(rules=[{"match": f"cdn-lfs/.*{shard}", "method": "GET", "truncate": 1000, "count": 1}])
     path = Path(hub.api().hf_hub_download(REPO, shard, cache_dir=tmp_path))
     assert path.read_bytes() == (hub.sources[1] / shard).read_bytes()
-    gets = [line for line in hub.log() if line["method"] == "GET" and "cdn-lfs" in line["path"]]
+    gets = hub.gets("cdn-lfs", 2)
     assert [line["sent"] for line in gets] == [1000, path.stat().st_size]
 
 
@@ -158,6 +158,6 @@ def test_an_overloaded_hub_is_asked_again(hub: RunningHub, tmp_path: Path) -> No
     hub.fault(rules=[overload | {"retry_after": 1, "count": 1}])
     path = Path(hub.api().hf_hub_download(REPO, "config.json", cache_dir=tmp_path))
     assert path.read_bytes() == (hub.sources[1] / "config.json").read_bytes()
-    gets = [line for line in hub.log() if line["method"] == "GET"]
+    gets = hub.gets("config.json", 2)
     assert [line["status"] for line in gets] == [429, 200]
     assert gets[1]["time"] - gets[0]["time"] >= 1.0  # as long as Retry-After asked
