@@ -128,7 +128,7 @@ def _watch_samples(
         seen = watcher.look()
         if seen is None or seen.alarm is None:
             return None
-        return {"pairs": seen.pairs, "alarm": seen.alarm, "reasons": list(seen.blamed)}
+        return {"pairs": seen.pairs, "alarm": seen.alarm, "reasons": list(seen.seen)}
 
     return look
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from trainyard.bench.samples import Sample
 from trainyard.rollout import evidence
 from trainyard.rollout.chance import Floats, Ints
 from trainyard.rollout.measured import seconds_of
-from trainyard.rollout.verdict import COMPARED, Check, Objectives
+from trainyard.rollout.verdict import COMPARED, Check, Objectives, say_time
 
 FEWEST = 10  # pairs before any alarm: the first requests to a server say little of the rest
 # Of the alpha. A server that is slower shows it in every metric's body; a tail or errors come alone.
@@ -29,7 +29,7 @@ class Watch:
     """pairs: how many were looked at. alarm: after how many the alarm came; None: it did not.
 
     worth: the greatest of the bet so far; 1 / alpha raises the alarm. blamed: what it won with, such as
-    `ttft (body)`.
+    `ttft (body)`. seen: the same in words, with the amounts of all pairs.
     """
 
     pairs: int
@@ -37,6 +37,7 @@ class Watch:
     worth: float
     needed: float
     blamed: tuple[str, ...]
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ class Paired:
     """Columns of pairs in order of completion, shape (..., pairs); see `evidence`.
 
     times: canary's and allowed seconds by metric. failed: 1 or 0 of the canary and, if any, the baseline.
+    base: the baseline's seconds by metric, for words only.
     """
 
     times: dict[str, tuple[Floats, Floats]]
     failed: tuple[Floats, Floats | None]
+    base: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def observe(samples: Sequence[Sample], objectives: Objectives) -> Watch | None:
@@ -97,7 +100,10 @@ class Watcher:
         by_worth = sorted(parts, key=lambda name: -parts[name][at])
         convinced = tuple(name for name in by_worth if parts[name][at] >= np.log(needed))
         greatest = float(np.exp(min(worth[at] if alarm else worth.max(), 700.0)))
-        return Watch(len(worth), alarm, greatest, needed, (convinced or tuple(by_worth[:1])) if alarm else ())
+        if alarm is None:
+            return Watch(len(worth), None, greatest, needed, ())
+        blamed = convinced or tuple(by_worth[:1])
+        return Watch(len(worth), alarm, greatest, needed, blamed, _amounts(blamed, paired, self._objectives))
 
     def _append(self, row: tuple[Sample, ...]) -> None:
         ended = max(sample.started + (sample.e2e or 0.0) for sample in row)
@@ -120,14 +126,15 @@ class Watcher:
             return None
         table = np.array(self._rows, dtype=np.float64).reshape(-1, self._width).T
         table = table[:, np.lexsort((table[1], table[0]))]
-        failed, times = table[2 : 2 + len(self._arms)], {}
+        failed, times, base = table[2 : 2 + len(self._arms)], {}, {}
         for number, metric in enumerate(self._metrics):
             if metric not in self._missing:
                 ours, theirs = table[2 + len(self._arms) + 2 * number :][:2]
                 ratio = self._objectives.max_ratio[metric]
                 floor = self._objectives.floor_seconds.get(metric, 0.0)
                 times[metric] = (ours, np.maximum(theirs * ratio, theirs + floor))
-        return Paired(times, (failed[0], failed[1] if self._paired else None))
+                base[metric] = theirs
+        return Paired(times, (failed[0], failed[1] if self._paired else None), base)
 
 
 def first_alarm(worth: Floats, needed: float) -> Ints:
@@ -150,6 +157,35 @@ def accumulate(paired: Paired, allowed_rate: float) -> tuple[Floats, dict[str, F
     return evidence.mean_worth(list(parts.values()), weights), parts
 
 
+def _amounts(blamed: Sequence[str], paired: Paired, objectives: Objectives) -> tuple[str, ...]:
+    """What was seen of each that is blamed. A tail is not told beside a slow body, which slows it too."""
+    words = []
+    for name in blamed:
+        metric, _, part = name.partition(" ")
+        if metric == "errors":
+            words.append(_failures(*paired.failed, objectives.max_error_rate))
+            continue
+        if part == "(tail)" and f"{metric} (body)" in blamed:
+            continue
+        statistic, quantile = ("p50", 0.5) if part == "(body)" else ("p95", 0.95)
+        ours, theirs = (
+            float(np.nanquantile(seconds, quantile))
+            for seconds in (paired.times[metric][0], paired.base[metric])
+        )
+        words.append(
+            f"{metric} {statistic} {say_time(ours)} is {ours / theirs:.2f} x the baseline's "
+            f"{say_time(theirs)}; allowed {objectives.max_ratio[metric]:g} x"
+        )
+    return tuple(words)
+
+
+def _failures(ours: Floats, theirs: Floats | None, allowed: float) -> str:
+    text = f"{ours.sum():.0f} of {len(ours)} requests failed ({ours.mean():.1%})"
+    if theirs is not None:
+        text += f", the baseline's {theirs.sum():.0f} ({theirs.mean():.1%})"
+    return f"{text}; allowed {allowed:.1%}"
+
+
 def check(watch: Watch | None, stopped: Mapping[str, Any] | None = None) -> list[Check]:
     """What the judge says of it: an alarm is a failure. Silence proves nothing and hinders nothing.
 
@@ -161,7 +197,7 @@ def check(watch: Watch | None, stopped: Mapping[str, Any] | None = None) -> list
         text = f"no alarm in {watch.pairs} pairs (evidence {watch.worth:.1f}, {watch.needed:.0f} needed)"
     else:
         text = (
-            f"alarm after {watch.alarm} pairs: {', '.join(watch.blamed)} beyond what is allowed "
+            f"alarm after {watch.alarm} pairs: {'; '.join(watch.seen)} "
             f"(evidence {watch.worth:.3g}, {watch.needed:.0f} needed)"
         )
         if stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 from tests.unit.rollout.simulated import simulate, summary_of
@@ -22,7 +23,11 @@ def test_a_slow_canary_raises_the_alarm_before_there_are_enough_samples_to_judge
     assert "itl (body)" in seen.blamed
     verdict = judge(summary, samples, OBJECTIVES, baseline_expected=True)
     assert verdict.outcome == "fail"
-    assert f"alarm after {seen.alarm} pairs: " in "".join(verdict.reasons)
+    told = "".join(verdict.reasons)
+    assert f"alarm after {seen.alarm} pairs: " in told
+    # What, by how much, and how much was allowed; a slow body explains its tail.
+    assert re.search(r"itl p50 \d+ ms is 2\.\d\d x the baseline's [\d.]+ ms; allowed 1\.\d+ x", told)
+    assert len({text.split()[0] for text in seen.seen}) == len(seen.seen)
 
 
 def test_equal_servers_and_servers_at_the_margin_raise_no_alarm() -> None:
@@ -49,6 +54,9 @@ def test_a_canary_that_fails_raises_the_alarm_and_one_that_fails_like_its_baseli
     assert alone is not None
     assert alone.alarm is not None
     assert alone.blamed == ("errors",)
+    failed = sum(not sample.ok for sample in simulate(4, errors=0.4, tokens=4)[1])
+    assert f"{failed} of {alone.pairs} requests failed" in alone.seen[0]
+    assert "the baseline's 0 (0.0%); allowed 1.0%" in alone.seen[0]
     both = watch.observe(simulate(4, errors=0.4, baseline_errors=0.4, tokens=4)[1], OBJECTIVES)
     assert both is not None
     assert both.alarm is None
