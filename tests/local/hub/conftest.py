@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -39,13 +40,14 @@ class RunningHub:
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
 
-    def gets(self, path: str, count: int) -> list[dict[str, Any]]:
-        """What is on record of GETs of paths with `path` in them, as soon as there are `count`: a client has
-        a whole file before the Hub has written its line."""
+    def gets(self, path: str, count: int = 0, sent: int = 0) -> list[dict[str, Any]]:
+        """What is on record of GETs of paths that the pattern `path` is found in, as soon as there are `count`
+        and `sent` bytes: a client has a whole file before the Hub has written its line."""
         deadline = time.monotonic() + 5
         while True:
-            found = [line for line in self.log() if line["method"] == "GET" and path in line["path"]]
-            if len(found) >= count or time.monotonic() > deadline:
+            found = [line for line in self.log() if line["method"] == "GET" and re.search(path, line["path"])]
+            enough = len(found) >= count and sum(line["sent"] for line in found) >= sent
+            if enough or time.monotonic() > deadline:
                 return found
             time.sleep(0.01)
 
