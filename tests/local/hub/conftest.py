@@ -41,8 +41,8 @@ class RunningHub:
         return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
 
     def gets(self, path: str, count: int = 0, sent: int = 0) -> list[dict[str, Any]]:
-        """What is on record of GETs of paths that the pattern `path` is found in, as soon as there are `count`
-        and `sent` bytes: a client has a whole file before the Hub has written its line."""
+        """GETs on record whose paths match somewhere, as soon as there are `count` and `sent` bytes: a client
+        has a whole file before the Hub has written its line."""
         deadline = time.monotonic() + 5
         while True:
             found = [line for line in self.log() if line["method"] == "GET" and re.search(path, line["path"])]
