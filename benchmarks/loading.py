@@ -54,6 +54,12 @@ def ours(
     return samples, summary, truths
 
 
+def cpu_seconds(summary: Mapping[str, Any]) -> float:
+    """Of the processor, by the load generator."""
+    generator = summary["generator"]
+    return float(generator["cpu_share"] * generator["seconds"])
+
+
 def our_reading(options: Options, streams: int, seconds: float, tokens: int, **knobs: Any) -> Reading:
     workload = {"concurrency": streams, "duration_seconds": seconds, "output_tokens": tokens}
     samples, summary, truths = ours(options, workload, knobs)
@@ -61,7 +67,7 @@ def our_reading(options: Options, streams: int, seconds: float, tokens: int, **k
     found = [(sample, truths[sample.prompt_tokens or 0]) for sample in samples]
     return _reading(
         [(sample.started, sample.ttft or math.nan, sample.gaps(), truth) for sample, truth in found],
-        summary["generator"]["cpu_share"] * summary["generator"]["seconds"] / events,
+        cpu_seconds(summary) / events,
     )
 
 

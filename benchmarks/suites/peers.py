@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.loading import ours
+from benchmarks.loading import cpu_seconds, ours
 from benchmarks.model import Bar, Benchmark, Figure, NotMeasured, Options
 from benchmarks.statistics import Pair, ratios, spread
 from benchmarks.tools import TOOLS, Load, Tool
@@ -79,9 +79,8 @@ def _figures(found: Mapping[str, Sequence[Found]]) -> Sequence[Figure]:
 def _ours(options: Options) -> Found:
     workload = {"concurrency": STREAMS, "requests": REQUESTS, "duration_seconds": 600}
     samples, summary, truths = ours(options, {**workload, "output_tokens": TOKENS}, {})
-    generator = summary["generator"]
     bias, p99 = _errors([sample.started + (sample.ttft or 0.0) for sample in samples], truths)
-    return Found(bias, p99, generator["cpu_share"] * generator["seconds"] / _events(len(samples)))
+    return Found(bias, p99, cpu_seconds(summary) / _events(len(samples)))
 
 
 def _theirs(options: Options, tool: Tool) -> Found:

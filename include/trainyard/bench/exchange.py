@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -28,13 +28,8 @@ Clock = Callable[[], float]
 class Sink(Protocol):
     """What takes the bytes of a connection, an `Answer` as a rule."""
 
-    plain: bool  # see `Answer`
-
     def feed(self, data: bytes, now: float) -> bool:
         """True when nothing more has to be read."""
-
-    def feed_each(self, pieces: Sequence[bytes], stamps: Sequence[float]) -> bool:
-        """`feed` of one piece after the other."""
 
     def close(self) -> None:
         """The peer closed the connection."""

@@ -18,7 +18,7 @@ import gevent
 from gevent.hub import get_hub
 from gevent.monkey import get_original
 
-from trainyard.bench.answer import PLAIN_END
+from trainyard.bench.answer import PLAIN_END, Answer
 from trainyard.bench.exchange import RECEIVE_BYTES, Clock, Sink
 from trainyard.bench.stamps import SPACE, stamps
 
@@ -58,13 +58,15 @@ def read_in_hub(connection: socket.socket, answer: Sink, deadline: float, clock:
 class _Stream:
     """One answer that is being read. failure: what ended it."""
 
-    __slots__ = ("_pieces", "_stamps", "failure", "file", "receive", "sink", "waiter")
+    __slots__ = ("_answer", "_pieces", "_stamps", "failure", "file", "receive", "sink", "waiter")
 
     def __init__(self, connection: socket.socket, sink: Sink, waiter: Any) -> None:
         self.file, self.sink, self.waiter = connection.fileno(), sink, waiter
         # gevent's own socket would wait; the one below it does not block, and says so.
         self.receive = connection._sock.recvmsg  # type: ignore[attr-defined]
         self.failure: Exception | None = None
+        # Kept back for it; what TLS seals shows nothing of its kind.
+        self._answer = sink if isinstance(sink, Answer) else None
         self._pieces: list[bytes] = []
         self._stamps: list[bytes] = []
 
@@ -72,7 +74,8 @@ class _Stream:
         """What there is; true when nothing more has to be read."""
         try:
             data, ancillary, _, _ = self.receive(RECEIVE_BYTES, SPACE)
-            if ancillary and data.endswith(PLAIN_END) and self.sink.plain:
+            answer = self._answer
+            if answer and ancillary and answer.plain and data.endswith(PLAIN_END):
                 self._pieces.append(data)
                 self._stamps.append(ancillary[0][2])
                 if len(self._pieces) == BATCH:
@@ -96,8 +99,8 @@ class _Stream:
         pieces, arrived = self._pieces, self._stamps
         self._pieces, self._stamps = [], []
         try:
-            if pieces:
-                self.sink.feed_each(pieces, stamps().arrivals(arrived))
+            if pieces and self._answer:
+                self._answer.feed_each(pieces, stamps().arrivals(arrived))
         except Exception as error:
             return error
         return None

@@ -7,7 +7,6 @@ count are read where they stand. Whatever does not fit goes the long way, so not
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 
@@ -15,16 +14,17 @@ _KEYS = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
 _COUNT = re.compile(rb'"completion_tokens": ?(\d+)')
 _NUMBER = re.compile(rb"\d+")
 _END = rb"\n\n\r\n"  # of the event, and of the HTTP chunk
-_tails: dict[bytes, re.Pattern[bytes]] = {}
-MAX_TAILS = 64  # a server whose events differ in more than numbers gains nothing
+_patterns: dict[bytes, re.Pattern[bytes]] = {}
+MAX_PATTERNS = 64  # a server whose events differ in more than numbers gains nothing
 
 
 class Template:
-    """Of one stream. head: from `data: ` to the quote before the text. tail: from the quote behind it."""
+    """Of one stream. head: from `data: ` to the quote before the text. usual: matches the text and all that
+    stands behind it; its groups are the text, and the count or nothing."""
 
-    def __init__(self, head: bytes, tail: re.Pattern[bytes]) -> None:
-        self._head, self._match, self._counts = head, tail.match, bool(tail.groups)
-        self._break, self._whole = b"\r\n" + head, _whole(tail).fullmatch
+    def __init__(self, head: bytes, usual: re.Pattern[bytes]) -> None:
+        self._border = b"\r\n" + head  # behind the chunk's size
+        self._match, self._fullmatch = usual.match, usual.fullmatch
 
     @classmethod
     def learn(cls, event: bytes, text: str) -> Template | None:
@@ -35,8 +35,8 @@ class Template:
         for key in _KEYS:
             before, found, behind = event.partition(key)
             if found and behind.startswith(raw + b'"') and key not in behind:
-                tail = _tail(behind[len(raw) :])
-                return cls(b"data: " + before + key, tail) if tail else None
+                usual = _usual(behind[len(raw) :])
+                return cls(b"data: " + before + key, usual) if usual else None
         return None
 
     def read_each(self, pieces: Sequence[bytes]) -> tuple[list[str], list[int]] | None:
@@ -44,7 +44,7 @@ class Template:
 
         The same as `read` of each, for half of its time.
         """
-        texts, counts, match, border = [], [], self._whole, self._break
+        texts, counts, match, border = [], [], self._fullmatch, self._border
         extra = len(border) - 4  # the breaks behind the size and behind the event are not in the size
         try:
             for piece in pieces:
@@ -59,44 +59,37 @@ class Template:
             return None
         if not text.isprintable():
             return None
-        return text.split('"'), list(map(int, counts)) if self._counts else []
+        return text.split('"'), list(map(int, counts)) if counts[0] else []
 
     def read(self, piece: bytes, start: int) -> tuple[str, int | None, int] | None:
         """Text and count of completion tokens (None: not said) of the chunk at `start`, and where it ends;
         None if it does not fit."""
         size = piece.find(b"\r\n", start)
-        if size < 0 or not piece.startswith(self._head, size + 2):
+        if size < 0 or not piece.startswith(self._border, size):
             return None
-        begin = size + 2 + len(self._head)
-        end = piece.find(b'"', begin)
-        match = self._match(piece, end) if end > begin else None
-        if match is None:
+        found = self._match(piece, size + len(self._border))
+        if found is None:
             return None
         try:
-            text = piece[begin:end].decode()
-            if "\\" in text or not text.isprintable() or int(piece[start:size], 16) != match.end() - size - 4:
+            text = found[1].decode()
+            if not text.isprintable() or int(piece[start:size], 16) != found.end() - size - 4:
                 return None
         except ValueError:
             return None
-        return text, int(match[1]) if self._counts else None, match.end()
+        return text, int(found[2]) if found[2] else None, found.end()
 
 
-def _tail(literal: bytes) -> re.Pattern[bytes] | None:
+def _usual(literal: bytes) -> re.Pattern[bytes] | None:
     if len(_COUNT.findall(literal)) > 1:
         return None
     # Numbers to zeros: one pattern for all streams of a server.
     key = _NUMBER.sub(b"0", literal)
-    pattern = _tails.get(key)
-    if pattern is None and len(_tails) < MAX_TAILS:
+    pattern = _patterns.get(key)
+    if pattern is None and len(_patterns) < MAX_PATTERNS:
         source = re.escape(key).replace(b"0", rb"\d+")
         count = re.search(rb'"completion_tokens":(\\ )?', source)
         if count:
             source = source[: count.end()] + source[count.end() :].replace(rb"\d+", rb"(\d+)", 1)
-        pattern = _tails[key] = re.compile(source + _END)
+        nothing = b"" if count else b"()"
+        pattern = _patterns[key] = re.compile(rb'([^"\\]+)' + source + _END + nothing)
     return pattern
-
-
-@functools.lru_cache(MAX_TAILS)
-def _whole(tail: re.Pattern[bytes]) -> re.Pattern[bytes]:
-    """A text, and the tail behind it. Two groups: the text, and the count or nothing."""
-    return re.compile(rb'([^"\\]+)' + tail.pattern + (b"" if tail.groups else b"()"))

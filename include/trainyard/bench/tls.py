@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from trainyard.bench.answer import Answer
 
@@ -23,8 +23,6 @@ def context() -> ssl.SSLContext:
 
 class Sealed:
     """One connection's TLS. A sink (see `exchange.Sink`): opens what it is fed for the answer behind it."""
-
-    plain = False  # sealed pieces show nothing of what is in them
 
     def __init__(self, connection: socket.socket, host: str, answer: Answer) -> None:
         self._connection, self._answer = connection, answer
@@ -71,9 +69,6 @@ class Sealed:
             pass
         self._answer.close()  # the server said that nothing follows
         return True
-
-    def feed_each(self, pieces: Sequence[bytes], stamps: Sequence[float]) -> bool:
-        return any(self.feed(piece, now) for piece, now in zip(pieces, stamps, strict=True))
 
     def close(self) -> None:
         self._answer.close()
