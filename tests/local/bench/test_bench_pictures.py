@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from local.checkpoints.checkpoint import write_checkpoint
 from local.checkpoints.shape import Shape
 from tests.local.shims.clients import metric
-from tests.local.shims.conftest import NO_WAIT, Served, start
+from tests.local.shims.conftest import NO_WAIT, Served, starting_servers
 from trainyard.bench.samples import Sample, unpack
 from trainyard_cli.main import app
 
@@ -26,21 +26,17 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    started: list[Served] = []
+    with starting_servers() as begin:
 
-    def _serve(architecture: str, *flags: str) -> Served:
-        folder = tmp_path_factory.mktemp(architecture)
-        model = write_checkpoint(folder / "model", seed=1, shape=Shape(architecture=architecture))
-        command: list[str | Path] = ["vllm", "serve", model, "--served-model-name", "tiny"]
-        command += ["--max-model-len", "1024", "--max-num-seqs", "2", *flags]
-        cache = str(folder / "cache")
-        started.append(start(command, folder, faults=NO_WAIT, LOCAL_IMAGE=IMAGE, VLLM_CACHE_ROOT=cache))
-        return started[-1]
+        def _serve(architecture: str, *flags: str) -> Served:
+            folder = tmp_path_factory.mktemp(architecture)
+            model = write_checkpoint(folder / "model", seed=1, shape=Shape(architecture=architecture))
+            command: list[str | Path] = ["vllm", "serve", model, "--served-model-name", "tiny"]
+            command += ["--max-model-len", "1024", "--max-num-seqs", "2", *flags]
+            cache = str(folder / "cache")
+            return begin(command, folder, faults=NO_WAIT, LOCAL_IMAGE=IMAGE, VLLM_CACHE_ROOT=cache)
 
-    yield _serve
-    for served in started:
-        served.process.kill()
-        served.process.wait(10)
+        yield _serve
 
 
 @pytest.fixture(scope="module")

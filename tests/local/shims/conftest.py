@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,17 +168,26 @@ def start(command: list[str | Path], temporary: Path, **settings: Any) -> Served
     raise AssertionError(f"the server did not listen: {log.read_text()}")
 
 
+@contextmanager
+def starting_servers() -> Iterator[Callable[..., Served]]:
+    """`start`, for as many servers as the block wants; they end with it."""
+    started: list[Served] = []
+
+    def remembered(*arguments: Any, **settings: Any) -> Served:
+        started.append(start(*arguments, **settings))
+        return started[-1]
+
+    try:
+        yield remembered
+    finally:
+        for served in started:
+            served.process.kill()  # stopping takes a while, and has tests of its own
+            served.process.wait(10)
+
+
 @pytest.fixture
 def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serve the exported model; extra flags as arguments, environment by keyword."""
-    started: list[Served] = []
-
-    def _serve(*flags: str, **settings: Any) -> Served:
-        command = ["optimum-cli", "neuron", "serve", "-m", exported, "--served-model-name", "tiny", *flags]
-        started.append(start(command, tmp_path, **settings))
-        return started[-1]
-
-    yield _serve
-    for served in started:
-        served.process.kill()  # stopping takes a while, and has tests of its own
-        served.process.wait(10)
+    command = ["optimum-cli", "neuron", "serve", "-m", exported, "--served-model-name", "tiny"]
+    with starting_servers() as begin:
+        yield lambda *flags, **settings: begin([*command, *flags], tmp_path, **settings)

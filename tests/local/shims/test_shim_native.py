@@ -16,7 +16,7 @@ from local.shims.native.buckets import Buckets, powers
 from local.shims.server.vllm import main
 
 from .clients import chat, get, metric, post
-from .conftest import NO_WAIT, TRN2, Call, Run, Served, start
+from .conftest import NO_WAIT, TRN2, Call, Run, Served, start, starting_servers
 
 IMAGE = (
     "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.24.0.1.1.0-neuronx-py313-sdk2.32.0-ubuntu24.04"
@@ -43,17 +43,13 @@ def vllm(model: Path, *flags: str, buckets: dict[str, Any] = BUCKETS) -> Command
 
 @pytest.fixture
 def starting(tmp_path: Path) -> Iterator[Start]:
-    started: list[Served] = []
+    with starting_servers() as begin:
 
-    def _start(command: Command, cache: Path, **settings: Any) -> Served:
-        settings = {"faults": NO_WAIT, "LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(cache)} | settings
-        started.append(start(command, tmp_path, **settings))
-        return started[-1]
+        def _start(command: Command, cache: Path, **settings: Any) -> Served:
+            settings = {"faults": NO_WAIT, "LOCAL_IMAGE": IMAGE, "VLLM_CACHE_ROOT": str(cache)} | settings
+            return begin(command, tmp_path, **settings)
 
-    yield _start
-    for served in started:
-        served.process.kill()
-        served.process.wait(10)
+        yield _start
 
 
 @pytest.fixture(scope="module")

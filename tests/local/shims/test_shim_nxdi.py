@@ -19,7 +19,7 @@ from local.shims.nxdi.quantizing import bf16_floats, e4m3_values, quantize
 from local.shims.server import vllm
 
 from .clients import chat, post
-from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, start
+from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, starting_servers
 
 IMAGE = "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.16.0-neuronx-py312-sdk2.31.1-ubuntu24.04"
 SETTINGS = {"NEURON_PLATFORM_TARGET_OVERRIDE": "trn2", "LOCAL_IMAGE": IMAGE}
@@ -76,21 +76,17 @@ def deployed(compiled: Path, model: Path, target: Path, *, weights: bool) -> Pat
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Serve]:
-    started: list[Served] = []
+    with starting_servers() as begin:
 
-    def _serve(model: Path, *flags: str, artifacts: Path | None = None, **settings: Any) -> Served:
-        command: Command = ["vllm", "serve", model, "--served-model-name", "tiny", "alias"]
-        command += ["--tensor-parallel-size", "4", "--max-model-len", "1024", "--max-num-seqs", "4"]
-        command += ["--num-gpu-blocks-override", "4", *flags]
-        if artifacts is not None:
-            settings["NEURON_COMPILED_ARTIFACTS"] = str(artifacts)
-        started.append(start(command, tmp_path, faults=NO_WAIT, LOCAL_IMAGE=IMAGE, **settings))
-        return started[-1]
+        def _serve(model: Path, *flags: str, artifacts: Path | None = None, **settings: Any) -> Served:
+            command: Command = ["vllm", "serve", model, "--served-model-name", "tiny", "alias"]
+            command += ["--tensor-parallel-size", "4", "--max-model-len", "1024", "--max-num-seqs", "4"]
+            command += ["--num-gpu-blocks-override", "4", *flags]
+            if artifacts is not None:
+                settings["NEURON_COMPILED_ARTIFACTS"] = str(artifacts)
+            return begin(command, tmp_path, faults=NO_WAIT, LOCAL_IMAGE=IMAGE, **settings)
 
-    yield _serve
-    for served in started:
-        served.process.kill()
-        served.process.wait(10)
+        yield _serve
 
 
 def answers(served: Served) -> bool:
