@@ -91,8 +91,11 @@ class NodeCache:
             log.warning("cache: %s is damaged (%s): set aside as %s", held.path.name, reason, aside)
 
     def used(self) -> int:
-        """Bytes of blobs, of what is coming, and of what is set aside."""
-        return sum(status.st_size for _, status in self._all(self.blobs, self.coming, self.quarantine))
+        """Bytes of blobs, of what is coming, and of what is set aside; never too few."""
+        # Files move from left to right and nothing holds them: looked at in this order none is missed, and
+        # one that is met twice is known by its inode.
+        found = self._all(self.coming, self.blobs, self.quarantine)
+        return sum({(status.st_dev, status.st_ino): status.st_size for _, status in found}.values())
 
     def _found(self, digest: str, size: int) -> Held | None:
         path = self.blobs / digest

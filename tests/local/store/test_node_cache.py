@@ -162,6 +162,28 @@ def test_the_oldest_use_goes_first(tmp_path: Path) -> None:
     assert cache.used() <= 350
 
 
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_blob_that_comes_to_its_place_during_the_count_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """Missed, it would let the cache grow beyond its bound; counted twice, it would keep others out."""
+    cache = NodeCache(tmp_path, 1000)
+    (cache.coming / digest(1)).write_bytes(bytes(100))
+    seen: list[Path] = []
+
+    def scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+        found = list(entries(folder))
+        seen.append(folder)
+        if len(seen) == looks:
+            os.replace(cache.coming / digest(1), cache.blobs / digest(1))
+        return iter(found)
+
+    entries = os.scandir
+    monkeypatch.setattr("trainyard.store.node_cache.os.scandir", scan)
+    assert cache.used() == 100
+    assert len(seen) == 3
+
+
 def test_what_is_in_use_is_never_evicted(tmp_path: Path) -> None:
     cache = NodeCache(tmp_path, 250)
     with (
