@@ -195,7 +195,7 @@ def test_publishers_that_race_the_sweep_lose_no_blob(store: Objects, monkeypatch
     """Publishers reuse old blobs that nothing names, while a sweep deletes those, three at a time."""
     monkeypatch.setattr("trainyard.store.sweep.BATCH", 3)
     Channels(store).move("m", release(store, 1), 0)
-    contents = [b"content %d" % number for number in range(450)]
+    contents = [b"content %d" % number for number in range(240)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda body: blobs.put_blob(store, body), contents))
     time.sleep(4.2)  # older than the grace period now, in whole seconds of S3's clock
@@ -219,8 +219,8 @@ def test_publishers_that_race_the_sweep_lose_no_blob(store: Objects, monkeypatch
             revision = hashlib.sha1(f"{number} {len(published)}".encode()).hexdigest()
             published.append(publish_model(store, ModelManifest(REPO, revision, tuple(sorted(files))))[0])
 
-    # A mark is good for half a grace period, too little here for a slow machine, so the clock stands. The limit
-    # guards against a sweep of announcements, and none runs.
+    # A mark is good for half a grace period, too little here for a slow machine, so the clock stands. The
+    # limit guards against a sweep of announcements, and none runs.
     run = Sweep(store, Policy(grace_hours=3 / 3600, days=0), dry_run=False, monotonic=lambda: 0.0)
     with ThreadPoolExecutor(4) as pool:
         racing = [pool.submit(publisher, number) for number in range(4)]
