@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a stream may begin with one
+
 
 class Events:
     """Turns the pieces of an event stream into the `data` of its events, wherever the pieces are split."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = b""  # b"\r" is a line's end, whose second half may follow
         self._data: list[bytes] = []
+        self._begun = False
 
     @property
     def idle(self) -> bool:
@@ -25,16 +28,22 @@ class Events:
             and piece.find(b"\n") == len(piece) - 2
             and b"\r" not in piece
         ):
+            self._begun = True
             return [piece[6:-2]]  # one event of one line, as servers send them
-        text = self._rest + piece
-        held = b""
-        if text.endswith(b"\r"):  # perhaps the first half of "\r\n": decide when the next byte is known
-            text, held = text[:-1], b"\r"
+        if not piece:
+            return []
+        if self._rest == b"\r":
+            text = piece.removeprefix(b"\n")
+        else:
+            text = self._rest + piece
+        half = text.endswith(b"\r")  # the line ends here, whatever comes: who waits would stamp late
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = text.split(b"\n")
-        self._rest = rest + held
+        self._rest = b"\r" if half else rest
         events: list[bytes] = []
+        if lines and not self._begun:
+            lines[0], self._begun = lines[0].removeprefix(BYTE_ORDER_MARK), True
         for line in lines:
             if line:
                 self._take(line)

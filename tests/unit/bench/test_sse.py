@@ -29,6 +29,30 @@ def test_events_survive_any_line_end_and_any_split(
     assert found == ["\n".join(event).encode() for event in events]
 
 
+@given(st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 40))
+def test_an_event_is_given_out_with_the_last_byte_that_it_needs(end: str, size: int) -> None:
+    """Who waited for what may follow a "\r" would stamp it late, and never see the last one."""
+    data = f"data: one{end}{end}data: two{end}{end}".encode()
+    parser, found = Events(), []
+    for start in range(0, len(data), size):
+        found += parser.feed(data[start : start + size])
+        found += parser.feed(b"")
+        seen = data[: start + size].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        assert len(found) == seen.count(b"\n\n")
+    assert found == [b"one", b"two"]
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.sampled_from([b"", b": hello\n", b"\n"]))
+def test_a_byte_order_mark_belongs_to_no_line(cuts: list[int], first: bytes) -> None:
+    mark = b"\xef\xbb\xbf"
+    data = mark + first + b"data: a\n\n" + mark + b"data: of another field\n\ndata: b\n\n"
+    parser, found = Events(), []
+    bounds = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    for start, stop in pairwise(bounds):
+        found += parser.feed(data[start:stop])
+    assert found == [b"a", b"b"]
+
+
 def test_comments_and_other_fields_are_no_data() -> None:
     assert Events().feed(b": ping\n\nevent: x\nid: 3\ndata:a\ndata:  b\n\n") == [b"a\n b"]
 
