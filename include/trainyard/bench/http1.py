@@ -6,13 +6,18 @@ Here bytes are pushed in right after `recv` and stamped there. Framing follows R
 
 from __future__ import annotations
 
+import re
+
 MAX_HEAD_BYTES = 64 * 1024
 MAX_SIZE_DIGITS = 8
 HEX_DIGITS = b"0123456789abcdefABCDEF"
+_FOLD = re.compile(rb"\r\n[ \t]+")  # a header's next line; nobody may send it, and all must read it
 
 
 class MalformedResponse(Exception):
-    """The bytes are not an HTTP/1.1 response."""
+    """The bytes are not an HTTP/1.1 response. body: of the same piece, before that."""
+
+    body = b""
 
 
 class Response:
@@ -45,8 +50,12 @@ class Response:
                     return data[end + 2 : -2]
         self._buffer += data
         body = bytearray()
-        while not self.complete and self._advance(body):
-            pass
+        try:
+            while not self.complete and self._advance(body):
+                pass
+        except MalformedResponse as error:
+            error.body = bytes(body)
+            raise
         return bytes(body)
 
     @property
@@ -96,7 +105,8 @@ class Response:
             if not b"HTTP/".startswith(bytes(self._buffer[:5])):
                 raise MalformedResponse(f"not HTTP: starts with {bytes(self._buffer[:20])!r}")
             return False
-        lines = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")
+        head = _FOLD.sub(b" ", bytes(self._buffer[:end]))
+        lines = head.decode("latin-1").split("\r\n")
         del self._buffer[: end + 4]
         version, _, rest = lines[0].partition(" ")
         code = rest[:3]

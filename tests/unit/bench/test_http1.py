@@ -66,6 +66,18 @@ def test_interim_responses_are_skipped() -> None:
     assert response.status == 503
 
 
+def test_a_header_that_goes_on_in_the_next_line_is_one() -> None:
+    response = Response()
+    assert response.feed(b"HTTP/1.1 200 OK\r\nX-Policy: a;\r\n\t b\r\nContent-Length: 2\r\n\r\nok") == b"ok"
+    assert response.headers == {"x-policy": "a; b", "content-length": "2"}
+
+
+def test_what_stands_before_a_malformed_chunk_is_not_lost() -> None:
+    with pytest.raises(MalformedResponse) as raised:
+        Response().feed(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n")
+    assert raised.value.body == b"hello"
+
+
 @pytest.mark.parametrize(
     "data",
     [
