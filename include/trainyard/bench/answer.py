@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainyard.bench.http1 import Response
+from trainyard.bench.http1 import MalformedResponse, Response
 from trainyard.bench.sse import Events
 from trainyard.bench.template import Template
 
 DETAIL_CHARACTERS = 300
 PLAIN_END = b"}\n\n\r\n"  # of a piece that is one chunk with one event
+UNCODED = ("", "identity", "none")  # the last one is no coding, but keeps proxies from adding one
 _DECODER = json.JSONDecoder()
 
 
@@ -24,8 +25,8 @@ class Answer:
     """One answer. Stamps are on the reader's clock. `stream`: an event stream was asked for.
 
     first: the first chunk with text. error, detail: a kind of `samples.FAILURES`, and words; empty if none.
-    done: the stream's own end was seen, or all bytes of the body. plain: a piece that ends like PLAIN_END is
-    most likely one chunk of the usual kind; several of those may be kept back for `feed_each`.
+    done: the stream's own end was seen. plain: a piece that ends like PLAIN_END is most likely one chunk of
+    the usual kind; several of those may be kept back for `feed_each`.
     """
 
     def __init__(self, *, stream: bool) -> None:
@@ -46,6 +47,8 @@ class Answer:
         self._count_stamps: list[float] = []
         self._counts: list[int] = []
         self._counted = 0
+        self._counts_all = True  # else some are of one of several choices, or cover chunks before them
+        self._closed = False
         self._template: Template | None = None
         self.plain = False
 
@@ -54,14 +57,27 @@ class Answer:
         return self._response.status
 
     @property
+    def ended(self) -> float | None:
+        """The stamp of its last byte; None where only the end of the connection tells which one that is."""
+        return self.last if self.done or (self._response.complete and not self._closed) else None
+
+    @property
     def usage(self) -> dict[str, Any] | None:
         """The last one; its counts go on with chunks that were read the short way."""
         usage, count = self._usage, self._counted
         if usage is None or usage["completion_tokens"] >= count:
             return usage
-        asked = usage.get("prompt_tokens")
-        total = {"total_tokens": asked + count} if isinstance(asked, int) else {}
+        asked = _number(usage.get("prompt_tokens"))
+        total = {} if asked is None else {"total_tokens": asked + count}
         return {**usage, "completion_tokens": count, **total}
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        return _number((self.usage or {}).get("prompt_tokens"))
+
+    @property
+    def output_tokens(self) -> int | None:
+        return _number((self.usage or {}).get("completion_tokens"))
 
     @property
     def text(self) -> str:
@@ -86,17 +102,29 @@ class Answer:
                 if at == len(data):
                     return False
             data = data[at:]
-        body = response.feed(data)
+        try:
+            body = response.feed(data)
+        except MalformedResponse as error:  # what stands before that counts, wherever the bytes were split
+            if self._take_body(error.body, now):
+                return True
+            raise
+        return self._take_body(body, now) or response.complete
+
+    def _take_body(self, body: bytes, now: float) -> bool:
+        """Bytes of the body; true when they say that nothing more has to be read."""
+        response = self._response
         if not self._is_stream and response.status:
-            kind = response.headers.get("content-type", "")
+            kind = response.headers.get("content-type", "").lower()
             self._is_stream = response.status == 200 and kind.startswith("text/event-stream")
         if self._is_stream:
             for event in self._events.feed(body):
                 self._take_event(event, now)
+                if self.done or self.error:
+                    return True
             self.plain = self._template is not None and response.between_chunks and self._events.idle
         else:
             self._whole += body
-        return self.done or response.complete or bool(self.error)
+        return False
 
     def feed_each(self, pieces: Sequence[bytes], stamps: Sequence[float]) -> bool:
         """`feed` of one piece after the other. A burst of one thing is several times cheaper than as much of
@@ -114,18 +142,25 @@ class Answer:
 
     def close(self) -> None:
         """The peer closed the connection."""
+        self._closed = True
         self._response.end()
 
     def conclude(self) -> None:
         """No more will be read: name what is wrong with the answer, the most telling first."""
         if self.error:
             return
-        status, complete = self._response.status, self._response.complete
-        if not status or (not complete and not self.done):
+        headers = self._response.headers
+        coding, kind = (headers.get(f"content-{name}", "") for name in ("encoding", "type"))
+        if self.status not in (0, 200):
+            self.fail("http_4xx", "")
+        elif not self._response.complete and not self.done:
             self.fail("cut", f"the connection ended after {self.chunks} chunks of text")
-        elif status != 200:
-            kind = "http_5xx" if status >= 500 else "http_4xx"
-            self.fail(kind, f"{status}: {self._whole.decode('utf-8', 'replace')}")
+        elif coding.lower() not in UNCODED:
+            self.fail("malformed", f"content-encoding {coding}, but identity was asked for")
+        elif self._is_stream and not self.stream:
+            self.fail("malformed", "an event stream, but an answer in one piece was asked for")
+        elif self._whole and self.stream:
+            self.fail("malformed", f"no event stream but {kind or 'untyped'}: {self._words()}")
         elif not self.stream:
             self._conclude_whole()
         elif not self._texts:
@@ -136,20 +171,24 @@ class Answer:
             self.fail("no_usage", "the stream ended without token counts")
 
     def fail(self, kind: str, detail: str) -> None:
-        """The first failure counts."""
-        if not self.error:
-            self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
+        """The first failure counts; a status goes before the way in which its body ended."""
+        if self.error:
+            return
+        if self.status not in (0, 200) and kind != "censored":
+            kind = "http_5xx" if self.status >= 500 else "http_4xx"
+            detail = f"{self.status}: {self._words()}"
+        self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
 
     def tokens(self) -> list[tuple[float, int]]:
         """(stamp, tokens) of every chunk that brought tokens.
 
-        Counts sent along with the chunks; else the final count, spread over the chunks by their characters.
+        Counts sent along with all chunks; else the final count, spread over the chunks by their characters.
         """
-        if self._counts or not self._stamps:
+        if (self._counts and self._counts_all) or not self._stamps:
             return list(zip(self._count_stamps, self._counts, strict=True))
-        total = (self.usage or {}).get("completion_tokens")
-        if not isinstance(total, int):
+        if self.usage is None:
             return []
+        total = self.output_tokens or 0
         if total == len(self._texts) + 1 and self.finish_reason == "stop":
             total -= 1  # the end-of-sequence token is counted and has no text
         if total == len(self._texts):
@@ -172,21 +211,21 @@ class Answer:
         if chunk.get("error"):
             self.fail("error_event", json.dumps(chunk["error"]))
         choices = chunk.get("choices") or ()
+        usage = chunk.get("usage")
+        count = _number(usage.get("completion_tokens")) if isinstance(usage, dict) else None
         for choice in choices:
             text = text_of(choice)
+            if choice.get("index") or (text and count is None):
+                self._counts_all = False
             if text:
                 if self.first is None:
                     self.first = now
                 self._texts.append(text)
                 self._stamps.append(now)
                 if self._template is None and len(choices) == 1 and not choice.get("finish_reason"):
-                    self._template = Template.learn(event, text)
+                    self._template = Template.learn(event, text, count)
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        usage = chunk.get("usage")
-        if not isinstance(usage, dict):
-            return
-        count = usage.get("completion_tokens")
-        if isinstance(count, int):
+        if count is not None:
             self._usage = usage
             if choices:  # the last chunk repeats the total and has none
                 self._count(count, now)
@@ -198,17 +237,22 @@ class Answer:
             self._counts.append(new)
             self._counted = count
 
+    def _words(self) -> str:
+        return self._whole.decode("utf-8", "replace")
+
     def _conclude_whole(self) -> None:
         """An answer that was asked for in one piece."""
         if not self._whole:
             self.fail("empty", "200, but no body")
             return
         answer = self._parse(bytes(self._whole))
+        if answer.get("error"):
+            self.fail("error_event", json.dumps(answer["error"]))
         for choice in answer.get("choices") or ():
             self._texts.append(text_of(choice))
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         usage = answer.get("usage")
-        if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
+        if isinstance(usage, dict) and _number(usage.get("completion_tokens")) is not None:
             self._usage = usage
         if not self.text:
             self.fail("empty", "200, but no text")
@@ -218,16 +262,24 @@ class Answer:
     def _parse(self, data: bytes) -> dict[str, Any]:
         """A JSON object, or an empty one and a failure."""
         try:
-            document, _ = _DECODER.raw_decode(data.decode())  # half of what json.loads takes
+            text = data.decode()
+            document, end = _DECODER.raw_decode(text)  # half of what json.loads takes
+            if end != len(text):
+                raise ValueError
         except ValueError:
             try:
-                document = json.loads(data)  # with spaces before it, or in another encoding
+                document = json.loads(data)  # with spaces around it, or in another encoding
             except ValueError:
                 document = None
         if isinstance(document, dict):
             return document
         self.fail("malformed", f"not a JSON object: {data[:80]!r}")
         return {}
+
+
+def _number(value: object) -> int | None:
+    """A count, or nothing where a server says something else."""
+    return value if type(value) is int and value >= 0 else None
 
 
 def text_of(choice: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ FAILURES = (
     "http_4xx",
     "http_5xx",
     "malformed",  # not HTTP, or not the JSON that the protocol promises
-    "error_event",  # an error object inside a stream that began with 200
+    "error_event",  # an error object in an answer that began with 200
     "cut",  # the connection ended in the middle
     "empty",  # a complete 200 without a single token of text
     "no_done",  # complete, but the stream lacks its [DONE]

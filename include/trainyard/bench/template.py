@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 
 _KEYS = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
-_COUNT = re.compile(rb'"completion_tokens": ?(\d+)')
-_NUMBER = re.compile(rb"\d+")
+_NAME = b'"completion_tokens"'
+_COUNT = re.compile(_NAME + rb": ?(\d+)[,}]")
+# Any other one in the next event; but another choice's index is another choice.
+_NUMBER = re.compile(rb'(?<!\d)(?<!"index":)(?<!"index": )\d+')
 _END = rb"\n\n\r\n"  # of the event, and of the HTTP chunk
 _patterns: dict[bytes, re.Pattern[bytes]] = {}
 MAX_PATTERNS = 64  # a server whose events differ in more than numbers gains nothing
@@ -27,15 +29,16 @@ class Template:
         self._match, self._fullmatch = usual.match, usual.fullmatch
 
     @classmethod
-    def learn(cls, event: bytes, text: str) -> Template | None:
-        """From the data of an event that was parsed and brought `text`; None if it is of no usual kind."""
-        raw = text.encode()
-        if not text.isprintable() or b'"' in raw or b"\\" in raw:
+    def learn(cls, event: bytes, text: str, count: object) -> Template | None:
+        """From the data of an event that was parsed and brought `text` and `count`, which is no number where
+        it says none; None if it is of no usual kind."""
+        if not text.isprintable() or '"' in text or "\\" in text:  # half of a surrogate pair is not printable
             return None
+        raw = text.encode()
         for key in _KEYS:
             before, found, behind = event.partition(key)
             if found and behind.startswith(raw + b'"') and key not in behind:
-                usual = _usual(behind[len(raw) :])
+                usual = _usual(behind[len(raw) :], count)
                 return cls(b"data: " + before + key, usual) if usual else None
         return None
 
@@ -79,17 +82,18 @@ class Template:
         return text, int(found[2]) if found[2] else None, found.end()
 
 
-def _usual(literal: bytes) -> re.Pattern[bytes] | None:
-    if len(_COUNT.findall(literal)) > 1:
-        return None
-    # Numbers to zeros: one pattern for all streams of a server.
-    key = _NUMBER.sub(b"0", literal)
+def _usual(literal: bytes, count: object) -> re.Pattern[bytes] | None:
+    said = literal.count(_NAME)
+    if said > 1 or (said and not ((found := _COUNT.search(literal)) and int(found[1]) == count)):
+        return None  # of something else than the answer, or no whole number
+    # Without its numbers: one pattern for all streams of a server.
+    key = _NUMBER.sub(b"\0", literal)
     pattern = _patterns.get(key)
     if pattern is None and len(_patterns) < MAX_PATTERNS:
-        source = re.escape(key).replace(b"0", rb"\d+")
-        count = re.search(rb'"completion_tokens":(\\ )?', source)
-        if count:
-            source = source[: count.end()] + source[count.end() :].replace(rb"\d+", rb"(\d+)", 1)
-        nothing = b"" if count else b"()"
+        source = re.escape(key).replace(b"\0", rb"\d+")
+        if said:
+            before, name, behind = source.partition(_NAME)
+            source = before + name + behind.replace(rb"\d+", rb"(\d+)", 1)
+        nothing = b"" if said else b"()"
         pattern = _patterns[key] = re.compile(rb'([^"\\]+)' + source + _END + nothing)
     return pattern

@@ -25,7 +25,7 @@ KINDS = {
     "http_4xx": "refused",
     "http_5xx": "the server failed",
     "malformed": "not HTTP, or not the JSON of the protocol",
-    "error_event": "an error inside a stream that began with 200",
+    "error_event": "an error inside an answer that began with 200",
     "cut": "the connection ended in the middle",
     "empty": "a complete 200 without text",
     "no_done": "complete, without its [DONE]",

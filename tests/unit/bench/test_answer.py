@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -197,3 +198,142 @@ def test_an_answer_with_a_role_and_no_text_is_empty_and_has_no_first_token() -> 
     role = chunk(event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}))
     answer = read([HEAD + role + chunk(event("[DONE]")) + b"0\r\n\r\n"])
     assert (answer.error, answer.first) == ("empty", None)
+
+
+USAGE = {"prompt_tokens": 3, "total_tokens": 6, "completion_tokens": 3}
+ENDS = [chunk(event({"choices": [], "usage": USAGE})), chunk(event("[DONE]"))]
+
+
+def compact(document: dict[str, Any]) -> bytes:
+    return chunk(event(json.dumps(document, separators=(",", ":"))))
+
+
+def said(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
+    """A chunk of one choice, in the order in which some servers write."""
+    return {"choices": [{"delta": {"content": text}, "index": index}], **more}
+
+
+def whole(body: bytes, *, kind: str = "application/json", more: str = "", status: int = 200) -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def ends_as(data: bytes, *, stream: bool) -> Answer:
+    answer = Answer(stream=stream)
+    if not answer.feed(data, 1.0):
+        answer.close()
+    answer.conclude()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"usage": {"completion_tokens": None, "prompt_tokens": 70}},
+        {"usage": {"completion_tokens": 5.0, "prompt_tokens": 70}},
+        {"usage": {"completion_tokens": "5", "prompt_tokens": 70}},
+        {"usage": None, "timings": {"completion_tokens": 5, "prompt_tokens": 70}},
+    ],
+)
+def test_a_number_that_is_no_count_of_the_answer_is_not_taken_for_one(more: dict[str, Any]) -> None:
+    pieces = [HEAD, *(compact(said(text, **more)) for text in "abc"), *ENDS]
+    one, other = read(pieces), read(pieces, short=False)
+    assert one.tokens() == other.tokens() == [(1.0, 1), (2.0, 1), (3.0, 1)]
+    assert one.usage == other.usage == USAGE
+
+
+def test_half_a_character_is_text() -> None:
+    """JSON can name one half of a surrogate pair, and servers that count in those split there."""
+    answer = read([HEAD, *(compact(said(text)) for text in ("\ud83d", "\ude00", "c")), *ENDS])
+    assert (answer.error, answer.text) == ("", "\ud83d\ude00c")
+    assert [count for _, count in answer.tokens()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["", "c"])
+def test_a_count_that_comes_with_the_last_chunk_only_is_of_all_chunks(text: str) -> None:
+    """Several servers send it with the chunk that has the finish reason, and none of its own."""
+    last = {"choices": [{"delta": {"content": text}, "finish_reason": "length"}], "usage": USAGE}
+    texts = ["a", "b"] if text else ["a", "b", "c"]
+    answer = read([HEAD, *(compact(said(text)) for text in texts), compact(last), ENDS[1]])
+    assert (answer.error, answer.text) == ("", "abc")
+    assert answer.tokens() == [(1.0, 1), (2.0, 1), (3.0, 1)]
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_counts_of_several_choices_are_not_taken_for_those_of_the_answer(short: bool) -> None:
+    pieces = [HEAD]
+    for count in (1, 2, 3):
+        usage = {"prompt_tokens": 3, "total_tokens": 3 + count, "completion_tokens": count}
+        pieces += [compact(said("t", index, usage=usage)) for index in (0, 1)]
+    total = {"prompt_tokens": 3, "total_tokens": 9, "completion_tokens": 6}
+    answer = read([*pieces, chunk(event({"choices": [], "usage": total})), ENDS[1]], short=short)
+    assert [count for _, count in answer.tokens()] == [1] * 6
+    assert answer.usage == total
+
+
+def test_what_follows_a_document_in_its_event_is_not_overlooked() -> None:
+    two = chunk(event(json.dumps(said("a")) + json.dumps(said("b"))))
+    assert read([HEAD, two, *ENDS]).error == "malformed"
+    spaced = chunk(event(json.dumps(said("abc")) + " "))
+    assert read([HEAD, spaced, *ENDS]).error == ""
+
+
+@pytest.mark.parametrize("end", [chunk(event("[DONE]")), chunk(event({"error": "engine died"}))])
+def test_what_a_server_appends_to_its_end_changes_nothing_however_it_is_split(end: bytes) -> None:
+    """A server that breaks down while it answers may write the head of a 500 into its stream."""
+    pieces = [HEAD, compact(said("abc")), ENDS[0], end, b"HTTP/1.1 500 Oops\r\n\r\n"]
+    one, other = read(pieces), read([b"".join(pieces)])
+    assert one.error == other.error == ("" if b"DONE" in end else "error_event")
+    assert one.text == other.text == "abc"
+
+
+def test_the_media_type_of_a_stream_may_be_written_in_any_case() -> None:
+    head = HEAD.replace(b"text/event-stream", b"Text/Event-Stream\r\nContent-Encoding: none")
+    pieces = [head, compact(said("abc")), *ENDS]
+    assert read(pieces).error == ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_of_another_kind_than_was_asked_for_is_malformed_and_not_empty(stream: bool) -> None:
+    error = b'{"error":"no"}'
+    assert ends_as(whole(error), stream=True).detail.endswith(
+        'no event stream but application/json: {"error":"no"}'
+    )
+    assert ends_as(whole(error), stream=True).error == "malformed"
+    assert ends_as(whole(error), stream=False).error == "error_event"
+    assert ends_as(whole(event("[DONE]"), kind="text/event-stream"), stream=False).error == "malformed"
+    packed = ends_as(whole(b"\x1f\x8b", more="Content-Encoding: gzip\r\n"), stream=stream)
+    assert (packed.error, "gzip" in packed.detail) == ("malformed", True)
+    assert ends_as(whole(b""), stream=stream).error == "empty"
+
+
+@pytest.mark.parametrize("status", [301, 429, 503])
+def test_a_status_counts_even_where_its_body_is_cut(status: int) -> None:
+    answer = ends_as(whole(b"too busy", status=status)[:-4], stream=True)
+    assert (answer.error, answer.detail) == (f"http_{'5' if status > 500 else '4'}xx", f"{status}: too ")
+    broken = Answer(stream=True)
+    broken.feed(whole(b"too busy", status=status)[:-4], 1.0)
+    broken.fail("timeout", "no complete answer")
+    assert broken.error == answer.error
+
+
+def test_an_answer_in_one_piece_ended_when_its_last_byte_came() -> None:
+    body = json.dumps(
+        {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1}}
+    ).encode()
+    data, answer = whole(body), Answer(stream=False)
+    assert (answer.feed(data[:-1], 1.0), answer.ended) == (False, None)
+    assert (answer.feed(data[-1:], 2.0), answer.ended) == (True, 2.0)
+    unframed = Answer(stream=False)
+    unframed.feed(b"HTTP/1.1 200 OK\r\n\r\n" + body, 1.0)
+    unframed.close()
+    assert unframed.ended is None
+
+
+@pytest.mark.parametrize("asked", ["3", None, 3.5, True, -3, [3]])
+def test_counts_of_another_type_than_a_whole_number_are_none(asked: object) -> None:
+    usage = {"prompt_tokens": asked, "completion_tokens": 1}
+    answer = read([HEAD, compact(said("a")), chunk(event({"choices": [], "usage": usage})), ENDS[1]])
+    assert (answer.error, answer.prompt_tokens, answer.output_tokens) == ("", None, 1)
+    usage = {"prompt_tokens": 3, "completion_tokens": asked}
+    assert read([HEAD, compact(said("a")), compact(said("b", usage=usage)), ENDS[1]]).error == "no_usage"

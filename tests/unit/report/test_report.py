@@ -274,7 +274,7 @@ def test_what_a_server_said_is_shown_and_inert() -> None:
     tags = {tag for tag, _ in read(page).tags}
     assert not tags & {"script", "img"}
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
-    assert "an error inside a stream that began with 200" in page
+    assert "an error inside an answer that began with 200" in page
 
 
 def test_the_page_names_no_address_but_those_that_it_was_given() -> None:
