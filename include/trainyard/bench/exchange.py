@@ -78,7 +78,8 @@ class Exchange:
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         # All that can be done before the clock runs is done here.
-        self._request = _request(parts.path or "/", parts.netloc, payload)
+        host = parts.netloc.rpartition("@")[2]
+        self._request = _request(parts.path or "/", host, payload)
         self._answer = Answer(stream=bool(payload.get("stream")))
         self.started = clock()
         self.connected: float | None = None
@@ -141,12 +142,12 @@ class Exchange:
                 sealed = sink = Sealed(connection, self._host, self._answer)
                 sealed.shake_hands(deadline, self.clock)
                 self.connected = self.clock()
-                sealed.send(self._request)
+                self._send(sealed.send)
             else:
                 self.connected = self.clock()
-                connection.sendall(self._request)
+                self._send(connection.sendall)
             self._read(connection, sink, deadline, self.clock)
-            self.ended = self._answer.last if self._answer.done else self.clock()
+            self.ended = self.clock() if self._answer.ended is None else self._answer.ended
             self._answer.conclude()
         except TimeoutError:
             self._fail("timeout", f"no complete answer within {self.timeout:g} s")
@@ -156,6 +157,12 @@ class Exchange:
             self._fail("cut" if self.connected else "connect", str(error))
         finally:
             connection.close()
+
+    def _send(self, send: Callable[[bytes], object]) -> None:
+        try:
+            send(self._request)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # perhaps it has answered without having read all: whoever reads finds out
 
     def _fail(self, kind: str, detail: str) -> None:
         self._answer.fail(kind, detail)
@@ -179,7 +186,6 @@ class Exchange:
 
         answer = self._answer
         tokens = answer.tokens()
-        usage = answer.usage or {}
         return Sample(
             arm=arm,
             pair=pair,
@@ -193,8 +199,8 @@ class Exchange:
             ttft=since(answer.first),
             e2e=since(self.ended),
             status=answer.status,
-            prompt_tokens=usage.get("prompt_tokens"),
-            output_tokens=usage.get("completion_tokens"),
+            prompt_tokens=answer.prompt_tokens,
+            output_tokens=answer.output_tokens,
             chunks=answer.chunks,
             chunk_times=tuple([stamp - self.started for stamp, _ in tokens]),
             chunk_tokens=tuple([count for _, count in tokens]),
@@ -228,7 +234,7 @@ def _request(path: str, host: str, payload: Mapping[str, Any]) -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"Accept: text/event-stream, application/json\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n"
+        "Accept-Encoding: identity\r\nConnection: close\r\n"  # who asks for no coding takes any
     )
     if key := os.environ.get("OPENAI_API_KEY"):  # where OpenAI's own clients look
         head += f"Authorization: Bearer {key}\r\n"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import socket
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -162,3 +165,60 @@ def test_what_arrived_before_a_time_out_says_what_was_wrong() -> None:
         samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=load, seed=1)
     assert summary["arms"]["canary"]["failures"] == {"error_event": 2}
     assert [sum(sample.chunk_tokens) for sample in samples] == [10, 10]
+
+
+@contextmanager
+def answers_at_once(answer: bytes, reads: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that reads so many bytes of each request, answers and closes. Its address, what it read."""
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    heads.append(connection.recv(reads))
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", heads
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large"
+LARGE = 8 << 20  # more than the buffers between two sockets hold
+
+
+def test_a_refusal_of_a_request_that_was_not_read_is_a_refusal() -> None:
+    """Pictures make a request large, and its sender finds the connection closed before it is done."""
+    with answers_at_once(TOO_LARGE, 100) as (address, _):
+        body = payload("m", "x" * LARGE, output_tokens=1)
+        sample = Exchange(f"http://{address}{CHAT}", body, timeout=5).run().sample(arm="canary")
+    assert (sample.error, sample.status, sample.detail) == ("http_4xx", 413, "413: too large")
+
+
+def test_the_generator_sees_such_a_refusal_too() -> None:
+    load = Workload(concurrency=2, requests=4, duration_seconds=60, extra={"large": "x" * LARGE})
+    with answers_at_once(TOO_LARGE, 100) as (address, _):
+        _, summary = run_load(model="m", arms={"canary": [f"http://{address}"]}, workload=load, seed=1)
+    assert summary["arms"]["canary"]["failures"] == {"http_4xx": 4}
+
+
+def test_a_status_counts_even_where_the_connection_breaks_behind_it() -> None:
+    """What was not read of the request breaks it."""
+    with answers_at_once(b"HTTP/1.1 503 Busy\r\n\r\nbusy", 20) as (address, _):
+        sample = ask(f"http://{address}").sample(arm="canary")
+    assert (sample.error, sample.detail) == ("http_5xx", "503: busy")
+
+
+def test_a_request_asks_for_bytes_as_they_are_and_keeps_a_password_to_itself() -> None:
+    with answers_at_once(TOO_LARGE, 10_000) as (address, heads):
+        ask(f"http://user:secret@{address}")
+    assert f"\r\nHost: {address}\r\n".encode() in heads[0]
+    assert b"\r\nAccept-Encoding: identity\r\n" in heads[0]
+    assert b"secret" not in heads[0]
