@@ -39,11 +39,17 @@ def prefix(release: Release, phase: str) -> str:
 
 
 def summaries(objects: Objects, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Of each part, its prefix and its summary."""
+    """Of each part, its prefix and its summary. Raises CorruptArtifact."""
     start = prefix(release, phase)
     for info in sorted(objects.list(start), key=lambda item: item.key):
         if info.key.endswith("/summary.json"):
-            yield info.key.removesuffix("summary.json"), json.loads(objects.get(info.key).body)
+            body = objects.get(info.key).body
+            try:
+                summary = json.loads(body)
+                summary["generator"]["valid"], summary["arms"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CorruptArtifact(f"{info.key} is no summary: {error!r}") from None
+            yield info.key.removesuffix("summary.json"), summary
 
 
 def gather(objects: Objects, release: Release, phase: str) -> Measured:
@@ -56,8 +62,7 @@ def gather(objects: Objects, release: Release, phase: str) -> Measured:
         if not summary["generator"]["valid"]:
             continue
         if summary.get("synthetic") is not False:
-            body = io.BytesIO(objects.get(f"{part}samples.ndjson.gz").body)
-            rows = compact(gzip.GzipFile(fileobj=body))
+            rows = _rows(objects, part)
             _check_rows(part, rows, summary)
             samples += rows
         if summary.get("live"):
@@ -71,6 +76,15 @@ def gather(objects: Objects, release: Release, phase: str) -> Measured:
         stopped = [summary["stopped"] for summary in good if summary.get("stopped")]
         base = {**base, "arms": arms, "stopped": stopped[-1] if stopped else None}
     return Measured(tuple(samples), base, len(found), joined(lives) if lives else None)
+
+
+def _rows(objects: Objects, part: str) -> list[Sample]:
+    name = f"{part}samples.ndjson.gz"
+    body = io.BytesIO(objects.get(name).body)
+    try:
+        return compact(gzip.GzipFile(fileobj=body))
+    except (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, zlib.error) as error:
+        raise CorruptArtifact(f"{name} cannot be read: {error}") from None
 
 
 def _live(objects: Objects, part: str) -> Live:

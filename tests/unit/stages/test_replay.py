@@ -163,3 +163,27 @@ def test_the_command_line_says_it_to_people_and_machines(
     assert json.loads(text)["phases"][0]["outcome"] == "fail"
     with pytest.raises(NotFound, match="other"):
         judging.find("other", "llama")
+
+
+@pytest.mark.parametrize("file", ["samples.ndjson.gz", "summary.json"])
+@pytest.mark.parametrize("cut", [0, 1, 20, -30, -9])
+def test_a_file_that_was_damaged_is_inconclusive_and_no_crash(
+    recorded: tuple[MemoryObjects, Release], file: str, cut: int
+) -> None:
+    store, release = recorded
+    key = f"{prefix(release, 'load')}1/{file}"
+    store.put(key, store.get(key).body[:cut])
+    (found,) = replay(store, release, KEPT)
+    assert found.verdict.outcome == "inconclusive"
+    assert f"load/1/{file}" in found.verdict.summary
+
+
+def test_bytes_that_turned_in_a_file_are_found_out(recorded: tuple[MemoryObjects, Release]) -> None:
+    store, release = recorded
+    key = f"{prefix(release, 'load')}0/samples.ndjson.gz"
+    body = store.get(key).body
+    for at in range(0, len(body), len(body) // 20):
+        if at not in range(4, 10):  # of gzip's header: a date, and who wrote it
+            store.put(key, body[:at] + bytes([body[at] ^ 0x55]) + body[at + 1 :])
+            (found,) = replay(store, release, KEPT)
+            assert found.verdict.outcome == "inconclusive"
