@@ -38,6 +38,14 @@ class Histogram:
     def count(self) -> float:
         return float(self.counts.sum())
 
+    @property
+    def coherent(self) -> bool:
+        """Whether the sum can be that of what the buckets hold, to one in a hundred: a scrape may come in the
+        middle of an update."""
+        least = float(self.counts[1:] @ np.array(self.edges[:-1])) if len(self.edges) > 1 else 0.0
+        most = float(self.counts[:-1] @ np.array(self.edges[:-1])) if not self.counts[-1] else math.inf
+        return self.total > 0 and 0.99 * least <= self.total <= 1.01 * most
+
 
 @dataclass(frozen=True)
 class Scrape:
@@ -81,7 +89,7 @@ def _finished(points: Sequence[Point]) -> dict[str, float]:
     """A series with labels begins with its first value: where its kind is counted at all, it is 0 before."""
     found: dict[str, float] = {}
     for point in points:
-        if not point.value >= 0:
+        if not 0 <= point.value < math.inf:
             continue
         labels = dict(point.labels)
         if point.name == series.FINISHED:
@@ -112,7 +120,9 @@ def _histogram(points: Sequence[Point], name: str) -> Histogram:
             try:
                 edge = float(dict(point.labels)["le"])
             except (KeyError, ValueError):
-                raise NoHistogram(f"{name} has a bucket without an edge") from None
+                edge = math.nan
+            if math.isnan(edge):
+                raise NoHistogram(f"{name} has a bucket without an edge")
             upto[edge] = upto.get(edge, 0.0) + point.value
     edges = tuple(sorted(upto))
     counts = np.diff(np.array([0.0, *(upto[edge] for edge in edges)]))
@@ -137,8 +147,9 @@ def between(before: Scrape, after: Scrape) -> Span:
         if metric in before.histograms:
             old = before.histograms[metric]
             counts = new.counts - old.counts
-            if (counts >= 0).all():  # else the server was in the middle of an update: a gap
-                histograms[metric] = Histogram(new.edges, counts, max(new.total - old.total, 0.0))
+            total = new.total - old.total
+            if (counts >= 0).all() and total >= 0:  # else it was in the middle of an update, or is broken
+                histograms[metric] = Histogram(new.edges, counts, total)
     finished = {reason: count - before.finished.get(reason, 0.0) for reason, count in after.finished.items()}
     return Span(histograms, finished)
 

@@ -36,6 +36,10 @@ def compared(
     if min(mine.count, base.count) < objectives.min_samples:
         text = f"servers: {mine.count:.0f} and {base.count:.0f} figures of {metric}"
         return [gap(metric, f"{text}; {objectives.min_samples} are needed of each", "mean")]
+    for who, histogram in (("canary", mine), ("baseline", base)):
+        if not histogram.coherent:
+            text = f"servers: {histogram.total:g} s of {metric} do not fit the buckets of the {who}"
+            return [gap(metric, text, "mean")]
     parts = grouped(canary, baseline, metric)
     if len(parts) < FEWEST_SPANS:
         text = f"servers: {len(parts)} spans with {metric} of both arms; {FEWEST_SPANS} are needed"
