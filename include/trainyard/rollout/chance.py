@@ -46,12 +46,20 @@ def binomial_two_sided(count: int, trials: int, probability: float) -> float:
 
 def fisher_more(count: int, trials: int, other_count: int, other_trials: int) -> float:
     """P of `count` or more of `trials`, if both had the same rate (Fisher's exact test, one-sided)."""
-    total, hits = trials + other_trials, count + other_count
-    ways = math.comb(total, hits)
-    more = sum(
-        math.comb(trials, k) * math.comb(other_trials, hits - k) for k in range(count, min(trials, hits) + 1)
+    hits = count + other_count
+    ways = _log_ways(trials + other_trials, hits)
+    # Whole numbers of that size would take minutes for ten thousand failures.
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(_log_ways(trials, k) + _log_ways(other_trials, hits - k) - ways)
+            for k in range(count, min(trials, hits) + 1)
+        ),
     )
-    return more / ways
+
+
+def _log_ways(of: int, chosen: int) -> float:
+    return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:

@@ -46,6 +46,17 @@ def tail(canary: Floats, allowed: Floats) -> Floats:
     return mean_worth(worth, [1 / len(LEVELS)] * len(LEVELS))
 
 
+def slow_alone(canary: Floats, allowed: Floats) -> tuple[int, int]:
+    """Of pairs with one slow side, how many times that was the canary, and how many times `allowed`; at the
+    level at which they differ most. Shape of both: (pairs,)."""
+    found = []
+    for level in LEVELS:
+        slow = _slow_from(canary, allowed, level)
+        ours, theirs = canary > slow, allowed > slow
+        found.append((int((ours & ~theirs).sum()), int((theirs & ~ours).sum())))
+    return max(found, key=lambda counts: counts[0] - counts[1])
+
+
 def errors(canary: Floats, baseline: Floats | None, rate: float) -> Floats:
     """Against "fails no oftener than `rate`, or no oftener than the baseline". 1 failed, 0 did not.
 

@@ -99,7 +99,7 @@ def seconds_of(sample: Sample, metric: str) -> list[float] | None:
         value = getattr(sample, metric)
         if not _number(value):
             return None
-        found = [value]
+        found = [value] if value > 0 else [math.nan]  # no answer takes no time at all
     return found if all(math.isfinite(value) and value >= 0 for value in found) else None
 
 

@@ -57,12 +57,23 @@ class Objectives:
         numbers = {"ttft_p95_seconds", "itl_p95_seconds"}
         numbers |= {"e2e_p95_seconds"} if self.e2e_p95_seconds is not None else set()
         values = {f"objectives.{name}": getattr(self, name) for name in sorted(numbers)}
-        values |= {f"objectives.max_ratio.{name}": ratio for name, ratio in self.max_ratio.items()}
         problems = [
             Problem(name, value, "must be a number above zero", "Say what the server has to hold")
             for name, value in values.items()
             if not (math.isfinite(value) and value > 0)
         ]
+        limits: dict[str, tuple[Mapping[str, float], float]] = {
+            "max_ratio": (self.max_ratio, 1.0),
+            "floor_seconds": (self.floor_seconds, 0.0),
+        }
+        for name, (by_metric, least) in limits.items():
+            for metric, value in by_metric.items():
+                where, remedy = f"objectives.{name}.{metric}", f"Known: {', '.join(COMPARED)}"
+                if metric not in COMPARED:
+                    problems.append(Problem(where, value, "is no metric that is compared", remedy))
+                elif not (math.isfinite(value) and value >= least):
+                    rule = f"must be a number of at least {least:g}"
+                    problems.append(Problem(where, value, rule, "Say how much slower is still good"))
         rules = {
             "max_error_rate": (0 <= self.max_error_rate <= 1, "must be between 0 and 1"),
             "confidence": (0.5 <= self.confidence < 1, "must be at least 0.5 and below 1"),

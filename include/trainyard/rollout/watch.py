@@ -19,6 +19,7 @@ from trainyard.rollout.chance import Floats, Ints
 from trainyard.rollout.measured import seconds_of
 from trainyard.rollout.verdict import COMPARED, Check, Objectives, say_time
 
+NOTHING = 1e-9  # seconds: what a time of zero counts as
 FEWEST = 10  # pairs before any alarm: the first requests to a server say little of the rest
 # Of the alpha. A server that is slower shows it in every metric's body; a tail or errors come alone.
 SHARES = {"body": 0.6, "tail": 0.2, "errors": 0.2}
@@ -29,7 +30,7 @@ class Watch:
     """pairs: how many were looked at. alarm: after how many the alarm came; None: it did not.
 
     worth: the greatest of the bet so far; 1 / alpha raises the alarm. blamed: what it won with, such as
-    `ttft (body)`. seen: the same in words, with the amounts of all pairs.
+    `ttft (body)`. seen: the same in words, with the amounts of the pairs until then.
     """
 
     pairs: int
@@ -51,6 +52,17 @@ class Paired:
     times: dict[str, tuple[Floats, Floats]]
     failed: tuple[Floats, Floats | None]
     base: Mapping[str, Floats] = field(default_factory=dict)
+
+    def first(self, pairs: int) -> Paired:
+        ours, theirs = self.failed
+        return Paired(
+            {
+                metric: (own[..., :pairs], allowed[..., :pairs])
+                for metric, (own, allowed) in self.times.items()
+            },
+            (ours[..., :pairs], theirs[..., :pairs] if theirs is not None else None),
+            {metric: seconds[..., :pairs] for metric, seconds in self.base.items()},
+        )
 
 
 def observe(samples: Sequence[Sample], objectives: Objectives) -> Watch | None:
@@ -103,7 +115,8 @@ class Watcher:
         if alarm is None:
             return Watch(len(worth), None, greatest, needed, ())
         blamed = convinced or tuple(by_worth[:1])
-        return Watch(len(worth), alarm, greatest, needed, blamed, _amounts(blamed, paired, self._objectives))
+        words = _amounts(blamed, paired.first(alarm), self._objectives)
+        return Watch(len(worth), alarm, greatest, needed, blamed, words)
 
     def _append(self, row: tuple[Sample, ...]) -> None:
         ended = max(sample.started + (sample.e2e or 0.0) for sample in row)
@@ -118,7 +131,7 @@ class Watcher:
             found = seconds_of(sample, metric) if all(each.ok for each in row) else []
             if found is None:
                 self._missing.add(metric)
-            seconds.append(max(sum(found) / len(found), 1e-9) if found else np.nan)
+            seconds.append(max(sum(found) / len(found), NOTHING) if found else np.nan)
         return seconds if np.isfinite(seconds).all() else [np.nan] * len(row)
 
     def _columns(self) -> Paired | None:
@@ -165,16 +178,22 @@ def _amounts(blamed: Sequence[str], paired: Paired, objectives: Objectives) -> t
         if metric == "errors":
             words.append(_failures(*paired.failed, objectives.max_error_rate))
             continue
-        if part == "(tail)" and f"{metric} (body)" in blamed:
+        margin = objectives.max_ratio[metric]
+        if part == "(tail)":
+            if f"{metric} (body)" not in blamed:
+                more, less = evidence.slow_alone(*paired.times[metric])
+                words.append(
+                    f"{metric} tail: the slow one of a pair was the canary's {more} times of {more + less}; "
+                    f"half would be chance ({margin:g} x allowed)"
+                )
             continue
-        statistic, quantile = ("p50", 0.5) if part == "(body)" else ("p95", 0.95)
         ours, theirs = (
-            float(np.nanquantile(seconds, quantile))
-            for seconds in (paired.times[metric][0], paired.base[metric])
+            float(np.nanquantile(seconds, 0.5)) for seconds in (paired.times[metric][0], paired.base[metric])
         )
+        ratio = f"{ours / theirs:.2f} x" if theirs > NOTHING else "more than"
         words.append(
-            f"{metric} {statistic} {say_time(ours)} is {ours / theirs:.2f} x the baseline's "
-            f"{say_time(theirs)}; allowed {objectives.max_ratio[metric]:g} x"
+            f"{metric} p50 {say_time(ours)} is {ratio} the baseline's {say_time(theirs)}; "
+            f"allowed {margin:g} x"
         )
     return tuple(words)
 
