@@ -42,7 +42,7 @@ class Arrivals(Part):
     )
     rate: float | None = Field(None, gt=0, le=1000, description="Requests a second, to each arm.")
     stages: tuple[Stage, ...] = Field((), max_length=50, description="Instead of rate: one after the other.")
-    shape: float = Field(1.0, gt=0, le=100, description="Of gamma: below 1 in bursts, above 1 steadier.")
+    shape: float = Field(1.0, ge=0.01, le=100, description="Of gamma: below 1 in bursts, above 1 steadier.")
     speed: float = Field(1.0, ge=0.001, le=1000, description="Of trace: so many times as fast.")
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from trainyard.bench.trace import Trace
 from trainyard.errors import Problem, Refused
 
 PROCESSES = ("constant", "poisson", "gamma")
+SHAPES = (0.01, 100.0)  # of gamma: far below, bursts have thousands of times the requests of the rate
 TRACE = "trace"  # the moments of the workload's trace, instead of a process
 
 
@@ -69,8 +70,9 @@ class Arrivals:
         if process not in PROCESSES:
             known = ", ".join((*PROCESSES, TRACE))
             problems.append(_problem("process", process, "is not known", f"Known: {known}"))
-        if not _number(shape) or shape <= 0:
-            problems.append(_problem("shape", shape, "must be a number above zero", "1 is Poisson"))
+        if not _number(shape) or not SHAPES[0] <= shape <= SHAPES[1]:
+            rule = f"must be a number from {SHAPES[0]:g} to {SHAPES[1]:g}"
+            problems.append(_problem("shape", shape, rule, "1 is Poisson"))
         rows = document.get("stages") or [{**document, "seconds": duration}] if given != ["offsets"] else []
         stages = []
         for row in rows:

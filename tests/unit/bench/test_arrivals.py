@@ -72,6 +72,7 @@ def test_a_sweep_climbs_stairs_and_a_trace_is_sent_as_it_was() -> None:
         ({"rate": 5, "process": "uniform"}, "process"),
         ({"rate": 5, "burst": 1}, "burst"),
         ({"rate": 5, "shape": 0, "process": "gamma"}, "shape"),
+        ({"rate": 5, "shape": 1e-6, "process": "gamma"}, "from 0.01 to 100"),
         ({"stages": [{"rate": 5}]}, "no stage"),
         ({"offsets": [2, 1]}, "ascending"),
     ],
