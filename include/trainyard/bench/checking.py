@@ -25,7 +25,7 @@ class Number:
 
     @property
     def words(self) -> str:
-        return f"must be a {'whole ' if self.whole else ''}number from {self.low:g} to {self.high:g}"
+        return f"must be a {'whole ' if self.whole else ''}number from {self.low:.12g} to {self.high:.12g}"
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
