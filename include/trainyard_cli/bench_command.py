@@ -31,6 +31,7 @@ def _how(words: str, *names: str) -> Any:
 
 
 def bench(
+    ctx: typer.Context,
     url: Annotated[str, typer.Argument(help="An OpenAI-compatible server, such as http://127.0.0.1:8000.")],
     model: Annotated[str | None, typer.Option(help="Default: the first that the server lists.")] = None,
     baseline: Annotated[
@@ -106,14 +107,16 @@ def bench(
     ] = True,
 ) -> None:
     """Measure a server under load; exits 1 where nothing succeeded or the load generator was too slow."""
-    from trainyard.bench.goodput import Limits
     from trainyard.bench.trace import read_trace
     from trainyard.bench.workload import Workload
     from trainyard_cli import benching
+    from trainyard_cli.bench_options import limits_of, refuse_idle, refuse_speed
     from trainyard_cli.bench_report import hardware
     from trainyard_cli.main import _plain_errors, console
 
-    with _plain_errors():
+    with _plain_errors(), benching.stoppable():
+        refuse_idle(ctx)
+        limits = limits_of(ttft=ttft_limit, itl=itl_limit, e2e=e2e_limit)
         lines = read_trace(trace) if trace is not None else None
         seconds = DURATION if duration is None else duration
         arrivals: dict[str, Any] | None = None
@@ -123,6 +126,8 @@ def bench(
         elif concurrency is None and lines is not None and lines.timed:
             arrivals = {"process": "trace", "speed": speed}
             seconds = _whole(lines, speed) if duration is None else duration
+        if arrivals is None or arrivals["process"] != "trace":
+            refuse_speed(ctx)
         workload = Workload.from_dict(
             {
                 "concurrency": CONCURRENCY if concurrency is None else concurrency,
@@ -155,7 +160,7 @@ def bench(
             seed,
             warm_up,
             out,
-            limits=Limits(ttft=ttft_limit, itl=itl_limit, e2e=e2e_limit),
+            limits=limits,
             hardware=hardware(instance_type, cores, price_per_hour),
             page=report,
         )

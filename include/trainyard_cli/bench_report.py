@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,24 @@ def with_economy(summary: Mapping[str, Any], each: Hardware | None) -> dict[str,
         return dict(summary)
     arms = {arm: {**own, "economy": economy(own, each)} for arm, own in summary["arms"].items()}
     return {**summary, "arms": arms}
+
+
+def make_room(folder: Path, page: Path | None) -> None:
+    """Before anything is measured: what has no place would be lost. Raises Refused."""
+    places = {"--out": folder} | ({} if page is None else {"--report": page.parent})
+    problems = []
+    for option, place in places.items():
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            rule = f"cannot be written to ({error.strerror})"
+            problems.append(Problem(option, str(place), rule, "Name another folder"))
+    if page is not None and page.is_dir():
+        problems.append(Problem("--report", str(page), "is a folder", "Name a file, such as report.html"))
+    if problems:
+        raise Refused(problems)
 
 
 def write(folder: Path, packed: bytes, summary: Mapping[str, Any], report: Report, page: Path | None) -> Path:

@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(store.app, name="store")
 console = Console()
+complaints = Console(stderr=True)  # what a program reads on standard output stays whole
 
 Home = Annotated[Path | None, typer.Option(help="State folder of the local stack (default: TRAINYARD_HOME).")]
 
@@ -229,10 +230,10 @@ class _plain_errors:
         from trainyard_cli.airflow_api import ApiError
 
         if isinstance(error, TrainyardError | ApiError | TimeoutError):
-            console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True, markup=False)
+            complaints.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True, markup=False)
             raise typer.Exit(1) from None
         if isinstance(error, httpx.TransportError):
-            console.print(
+            complaints.print(
                 f"Airflow cannot be reached ({error}). Is it up? make up", style="red", markup=False
             )
             raise typer.Exit(1) from None

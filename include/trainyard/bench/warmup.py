@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import statistics
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,11 +94,12 @@ def warm_bucket(
     timeout: float,
     together: int = 1,
     asking: Workload | None = None,
+    silences: int | None = None,
 ) -> Bucket:
     """Generate with prompts of one length until the latency settles, at most `rounds` times `together`.
 
-    asking: how a server is asked, with pictures where it has those. Raises `PermanentError` if not a single
-    round succeeds.
+    asking: how a server is asked, with pictures where it has those. silences: first rounds without a single
+    answer in time after which it gives up. Raises `PermanentError` if not a single round succeeds.
     """
     how = asking or Workload()
     painter = Painter(how.images.width, how.images.height) if how.images else None
@@ -110,22 +112,38 @@ def warm_bucket(
 
     latencies: list[float] = []
     failures: list[str] = []
-    with ThreadPoolExecutor(together) as pool:
-        for number in range(rounds):
-            first = number * together
-            asked = list(pool.map(ask, range(first, first + together)))
-            failed = [f"{one.error}: {one.detail}" for one in asked if not one.ok]
-            failures += failed
-            if not failed:  # a round takes as long as its slowest
-                latencies.append(round(max((one.ended or 0.0) - one.started for one in asked), 6))
-            if settled(latencies):
-                break
+    silent = 0
+    for number in range(rounds):
+        first = number * together
+        asked = _all_at_once(ask, range(first, first + together))
+        failed = [f"{one.error}: {one.detail}" for one in asked if not one.ok]
+        failures += failed
+        if not failed:  # a round takes as long as its slowest
+            latencies.append(round(max((one.ended or 0.0) - one.started for one in asked), 6))
+        silent += all(one.error == "timeout" for one in asked)
+        if settled(latencies) or silent == number + 1 == silences:
+            break
     if not latencies:
         raise PermanentError(
-            f"{url} answered none of {rounds} generations with prompts of {prompt_tokens} tokens"
+            f"{url} answered none of {number + 1} generations with prompts of {prompt_tokens} tokens"
             f"{f', {together} at once' if together > 1 else ''}; the last: {failures[-1]}"
         )
     return Bucket(url, prompt_tokens, tuple(latencies), tuple(failures), settled(latencies), together)
+
+
+def _all_at_once(ask: Callable[[int], Exchange], numbers: Iterable[int]) -> list[Exchange]:
+    """Daemons: an executor's threads would keep whoever presses Ctrl-C until the last answer is there."""
+    asked = [(number, Future[Exchange]()) for number in numbers]
+
+    def one(number: int, answer: Future[Exchange]) -> None:
+        try:
+            answer.set_result(ask(number))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    for number, answer in asked:
+        Thread(target=one, args=(number, answer), daemon=True).start()
+    return [answer.result() for _, answer in asked]
 
 
 def ask_smoke(url: str, model: str, text: str, *, output_tokens: int, timeout: float) -> Smoke:

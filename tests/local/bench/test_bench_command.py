@@ -52,7 +52,7 @@ def test_a_server_that_only_fails_is_no_success_and_json_is_for_machines(tmp_pat
 def test_a_server_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bench", "http://127.0.0.1:9", "--out", str(tmp_path)])
     assert done.exit_code == 1
-    assert "say which with --model" in done.output
+    assert "http://127.0.0.1:9/v1/models does not answer" in done.output
     assert CliRunner().invoke(app, ["bench", "127.0.0.1:9"]).exit_code == 1
 
 
