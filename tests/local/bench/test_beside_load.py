@@ -115,7 +115,7 @@ def test_a_watch_goes_on_where_the_last_part_of_the_phase_ended(store: Objects) 
     told = loadwatch._watch_samples({**job, "watch": {**watch, "earlier": ["m/0/", "m/lost/"]}}, store)([])
     assert told is not None
     (reason,) = told["reasons"]
-    assert reason.startswith("ttft p50 1.00 s is 2.86 x the baseline's 350 ms; allowed ")
+    assert reason.startswith("ttft p50 1.00 s is 3.33 x the baseline's 300 ms; allowed ")
 
 
 def test_an_open_loop_that_was_stopped_is_no_invalid_one() -> None:
