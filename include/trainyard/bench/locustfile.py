@@ -181,6 +181,8 @@ class Scheduler(User):
         ticker.close()
         talking = max(0.0, end - time.monotonic()) if run.script.turns > 1 else 0.0
         in_flight.join(timeout=talking + run.workload.drain)
+        run.over.set()
+        gevent.sleep(0)  # what was due has begun: killed before that, it would leave no sample
         in_flight.kill()  # what has not ended is counted as censored
         gevent.spawn(end_run)
         raise StopUser
@@ -205,10 +207,9 @@ def talk_on(talk: Talk, asked: list[gevent.Greenlet], end: float, in_flight: Gro
         if intended >= end or run.over.is_set():
             return
         ready = talk.ask()
-        run.scheduled += len(ready)
-        if run.over.wait(max(0.0, intended - time.monotonic())):
-            run.scheduled -= len(ready)
+        if run.over.wait(max(0.0, intended - time.monotonic())) or run.over.is_set():
             return
+        run.scheduled += len(ready)
         asked = [in_flight.spawn(ask, talk, *one, intended, run.shard) for one in ready]
 
 

@@ -17,6 +17,7 @@ from tests.support.truth_server import truth_server
 from trainyard.bench import generator, load
 from trainyard.bench.load import run_load
 from trainyard.bench.samples import unpack
+from trainyard.bench.shapes import Conversation
 from trainyard.bench.split import observe_split
 from trainyard.bench.warmup import ask_smoke, inspect_server, warm_bucket
 from trainyard.bench.workload import Workload
@@ -141,6 +142,20 @@ def test_an_open_loop_sends_by_its_schedule_while_the_server_hangs() -> None:
         [moment - moments[0] for moment in moments], abs=1e-5
     )
     assert all(sample.intended <= 0 for sample in samples)
+
+
+def test_a_turn_that_comes_due_as_the_run_ends_is_sent_and_counted_or_neither() -> None:
+    workload = Workload(
+        arrivals={"process": "constant", "rate": 100},
+        conversation=Conversation(turns=60, think_seconds=0.002),  # so that some are, most of the time
+        duration_seconds=0.4,
+        drain_seconds=0.0,
+        output_tokens=1,
+    )
+    with truth_server(ttft=0.0, itl=0.0) as server:
+        arms = {"canary": [server.url], "baseline": [server.url]}
+        samples, summary = run_load(model="m", arms=arms, workload=workload, seed=5)
+    assert summary["generator"]["scheduled"] == len(samples) > 40
 
 
 def test_a_running_test_tells_how_it_goes_over_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
