@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainyard.bench.checking import is_number
 from trainyard.bench.cost import Hardware, economy
 from trainyard.errors import Problem, Refused
 from trainyard.neuron.instances import instance
@@ -28,9 +29,9 @@ def hardware(instance_type: str | None, cores: int | None, dollars: float | None
     dollars: for an hour of the instance, or, without an instance type, of what serves. Raises Refused.
     """
     problems = [
-        Problem(f"--{name}", value, "must be above zero", "Leave it out if it is not known")
+        Problem(f"--{name}", value, "must be a number above zero", "Leave it out if it is not known")
         for name, value in (("cores", cores), ("price-per-hour", dollars))
-        if value is not None and not value > 0
+        if value is not None and not (is_number(value) and value > 0)
     ]
     if problems:
         raise Refused(problems)
@@ -48,7 +49,7 @@ def in_short(summary: Mapping[str, Any]) -> str:
     """What to know before anything else, in a sentence or two."""
     reasons = summary["generator"]["reasons"]
     if reasons:
-        return "; ".join(f"The load generator was the bottleneck: {why}" for why in reasons)
+        return f"The load generator was the bottleneck: {'; '.join(reasons)}"
     return " ".join(f"{arm}: {', '.join(_told(arm, own, summary))}." for arm, own in summary["arms"].items())
 
 

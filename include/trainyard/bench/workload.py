@@ -9,13 +9,20 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trainyard.bench.arrivals import Arrivals
-from trainyard.bench.checking import is_number, shown
-from trainyard.bench.shapes import SHAPES, Conversation, Images, Lengths, Prefix, read_shapes
+from trainyard.bench.checking import Number, is_number, shown
+from trainyard.bench.shapes import MOST_TOKENS, SHAPES, Conversation, Images, Lengths, Prefix, read_shapes
 from trainyard.bench.trace import Trace, read_trace
 from trainyard.errors import Problem, Refused
 
 MOST_REQUESTS = 1_000_000  # of an open loop, an arm: a schedule is held in memory
-_WHOLE = ("concurrency", "requests", "prompt_tokens", "output_tokens", "processes")
+# The most of each: an input error of a digit or two must not eat the machine that measures.
+_WHOLE = {
+    "concurrency": 100_000,
+    "requests": 1_000_000_000,
+    "prompt_tokens": MOST_TOKENS,
+    "output_tokens": MOST_TOKENS,
+    "processes": 64,
+}
 _SECONDS = ("duration_seconds", "timeout_seconds", "max_loop_lag_seconds", "max_cpu_share")
 
 
@@ -66,8 +73,8 @@ class Workload:
                 rule, remedy = "is not a field of a workload", f"Known: {', '.join(sorted(known))}"
             elif value is None and key in ("requests", "drain_seconds"):
                 continue
-            elif key in _WHOLE and not (_positive(value) and isinstance(value, int)):
-                rule = "must be a whole number above zero"
+            elif key in _WHOLE and not Number(1, _WHOLE[key]).takes(value):
+                rule = Number(1, _WHOLE[key]).words
             elif key in _SECONDS and not _positive(value):
                 rule = "must be a number above zero"
             elif key == "drain_seconds" and not (is_number(value) and value >= 0):

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from tests.support.truth_server import truth_server
 from trainyard.bench.warmup import warm_bucket
 from trainyard.errors import PermanentError, Refused, TrainyardError
+from trainyard_cli.bench_report import in_short
 from trainyard_cli.benching import base, first_model
 from trainyard_cli.main import app
 
@@ -92,10 +93,14 @@ def test_an_address_that_is_none_is_refused_by_the_name_of_its_option(url: str) 
         ("--image-count 2", "--image-count = 2: does nothing without --images"),
         ("--speed 2", "--speed = 2.0: does nothing where no trace is replayed"),
         ("--ttft-limit nan", "--ttft-limit = nan: must be a number of seconds above zero"),
+        ("--price-per-hour inf", "--price-per-hour = inf: must be a number above zero"),
+        ("--prompt-tokens 100000000", "must be a whole number from 1 to 1048576"),
+        ("--processes 1000", "must be a whole number from 1 to 64"),
+        ("--concurrency 0", "must be a whole number from 1 to 100000"),
         ("--e2e-limit 0", "--e2e-limit = 0.0: must be a number of seconds above zero"),
     ],
 )
-def test_an_option_that_would_do_nothing_is_refused(words: str, said: str) -> None:
+def test_an_option_that_would_do_nothing_or_too_much_is_refused(words: str, said: str) -> None:
     done = bench("http://127.0.0.1:9", *words.split())
     assert done.exit_code == 1
     assert said in done.stderr
@@ -190,3 +195,8 @@ def test_a_warm_up_that_nobody_answers_can_be_interrupted(tmp_path: Path) -> Non
         finally:
             command.kill()
             command.wait()
+
+
+def test_a_generator_that_was_too_slow_is_said_once_with_all_its_reasons() -> None:
+    told = in_short({"generator": {"reasons": ["it waited", "it was late"]}})
+    assert told == "The load generator was the bottleneck: it waited; it was late"
