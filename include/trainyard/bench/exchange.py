@@ -143,10 +143,12 @@ class Exchange:
                 sealed.shake_hands(deadline, self.clock)
                 self.connected = self.clock()
                 self._send(sealed.send)
+                ended = sealed.feed(b"", self.connected)  # what came with the end of the handshake
             else:
-                self.connected = self.clock()
+                self.connected, ended = self.clock(), False
                 self._send(connection.sendall)
-            self._read(connection, sink, deadline, self.clock)
+            if not ended:
+                self._read(connection, sink, deadline, self.clock)
             self.ended = self.clock() if self._answer.ended is None else self._answer.ended
             self._answer.conclude()
         except TimeoutError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +83,38 @@ def test_a_server_that_speaks_no_tls_is_a_failed_connection() -> None:
         sample = ask(server.url.replace("http:", "https:"), timeout=1).sample(arm="canary")
     assert sample.error in ("connect", "timeout")
     assert sample.connected is None
+
+
+def test_a_refusal_that_comes_along_with_the_handshake_is_not_overlooked(
+    certificate: tuple[Path, Path],
+) -> None:
+    trusted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trusted.load_cert_chain(*certificate)
+    trusted.maximum_version = ssl.TLSVersion.TLSv1_2  # whose last words of a handshake are the server's
+
+    def refuse(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        sealed = trusted.wrap_bio(incoming, outgoing, server_side=True)
+        with connection:
+            while True:
+                try:
+                    sealed.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(16384))
+            sealed.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy")
+            connection.sendall(outgoing.read())
+            while connection.recv(16384):  # until it is closed
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse, args=(server,), daemon=True)
+        thread.start()
+        sample = ask(f"https://127.0.0.1:{server.getsockname()[1]}", timeout=2).sample(arm="canary")
+        thread.join(5)
+    assert (sample.error, sample.detail) == ("http_5xx", "503: busy")
 
 
 def test_the_command_measures_a_server_over_tls(certificate: tuple[Path, Path], tmp_path: Path) -> None:
