@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +24,10 @@ def binomial_at_least(count: int, trials: int, probability: float) -> float:
         return 0.0
     if probability >= 1:
         return 1.0
+    if count < trials * probability:  # the other side is the short one
+        return 1.0 - binomial_at_least(trials - count + 1, trials, 1.0 - probability)
     log_p, log_q = math.log(probability), math.log1p(-probability)
-    choose = math.lgamma(trials + 1)
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(
-                choose - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * log_p + (trials - k) * log_q
-            )
-            for k in range(count, trials + 1)
-        ),
-    )
+    return _falling(_log_ways(trials, k) + k * log_p + (trials - k) * log_q for k in range(count, trials + 1))
 
 
 def binomial_two_sided(count: int, trials: int, probability: float) -> float:
@@ -47,15 +40,23 @@ def binomial_two_sided(count: int, trials: int, probability: float) -> float:
 def fisher_more(count: int, trials: int, other_count: int, other_trials: int) -> float:
     """P of `count` or more of `trials`, if both had the same rate (Fisher's exact test, one-sided)."""
     hits = count + other_count
-    ways = _log_ways(trials + other_trials, hits)
     # Whole numbers of that size would take minutes for ten thousand failures.
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(_log_ways(trials, k) + _log_ways(other_trials, hits - k) - ways)
-            for k in range(count, min(trials, hits) + 1)
-        ),
+    ways = _log_ways(trials + other_trials, hits)
+    return _falling(
+        _log_ways(trials, k) + _log_ways(other_trials, hits - k) - ways
+        for k in range(count, min(trials, hits) + 1)
     )
+
+
+def _falling(logs: Iterable[float]) -> float:
+    """Sum of exp(logs), which rise to a single summit and fall from it; at most 1."""
+    total, last = 0.0, -math.inf
+    for log in logs:
+        total += math.exp(log)
+        if log < last and math.exp(log) < 1e-18 * total:
+            break
+        last = log
+    return min(1.0, total)
 
 
 def _log_ways(of: int, chosen: int) -> float:

@@ -17,6 +17,7 @@ from trainyard.bench import series
 from trainyard.bench.metrics import Point
 from trainyard.rollout.chance import Floats
 
+MOST = 2.0**53  # of anything, beyond which one more is not seen: nobody counted that
 ANSWERED_5XX = "answered 5xx"
 NOT_THE_SERVERS_FAULT = ("validation", "template")  # of TGI's failures: the client asked for what cannot be
 
@@ -89,7 +90,7 @@ def _finished(points: Sequence[Point]) -> dict[str, float]:
     """A series with labels begins with its first value: where its kind is counted at all, it is 0 before."""
     found: dict[str, float] = {}
     for point in points:
-        if not 0 <= point.value < math.inf:
+        if not 0 <= point.value < MOST:
             continue
         labels = dict(point.labels)
         if point.name == series.FINISHED:
@@ -112,10 +113,10 @@ def _add(found: dict[str, float], reason: str, count: float) -> None:
 def _histogram(points: Sequence[Point], name: str) -> Histogram:
     """Raises NoHistogram."""
     upto: dict[float, float] = {}
-    total = math.nan
+    sums: list[float] = []  # of every engine, also one that is no number
     for point in points:
         if point.name == f"{name}_sum":
-            total = point.value if math.isnan(total) else total + point.value
+            sums.append(point.value)
         elif point.name == f"{name}_bucket":
             try:
                 edge = float(dict(point.labels)["le"])
@@ -125,10 +126,13 @@ def _histogram(points: Sequence[Point], name: str) -> Histogram:
                 raise NoHistogram(f"{name} has a bucket without an edge")
             upto[edge] = upto.get(edge, 0.0) + point.value
     edges = tuple(sorted(upto))
-    counts = np.diff(np.array([0.0, *(upto[edge] for edge in edges)]))
-    if not edges or edges[-1] != math.inf or not math.isfinite(total) or total < 0:
+    total = sum(sums) if sums else math.nan
+    if not edges or edges[-1] != math.inf or not 0 <= total < MOST:
         raise NoHistogram(f"{name} is missing, or has no sum or no last bucket")
-    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+    if not all(0 <= count < MOST for count in upto.values()):
+        raise NoHistogram(f"{name} has buckets that nobody counted")
+    counts = np.diff(np.array([0.0, *(upto[edge] for edge in edges)]))
+    if not (counts >= 0).all():
         raise NoHistogram(f"{name} has buckets that hold less than those below them")
     return Histogram(edges, counts, total)
 

@@ -16,7 +16,7 @@ from tests.unit.rollout.test_live import judged, traffic
 from trainyard.bench.samples import Sample
 from trainyard.errors import Refused
 from trainyard.rollout import watch
-from trainyard.rollout.chance import fisher_more
+from trainyard.rollout.chance import binomial_at_least, fisher_more
 from trainyard.rollout.judge import judge
 from trainyard.rollout.live import Live, live_of
 from trainyard.rollout.verdict import Objectives, Verdict
@@ -110,7 +110,7 @@ def test_a_p95_of_fewer_than_fifty_nine_blames_nobody(pairs: int) -> None:
             assert (check.kind, check.statistic, check.outcome) != ("baseline", "p95", "fail")
 
 
-def test_fishers_test_of_a_hundred_thousand_requests_is_exact_and_does_not_take_minutes() -> None:
+def test_tests_of_a_hundred_thousand_requests_are_exact_and_do_not_take_minutes() -> None:
     for few in ((3, 20, 1, 30), (0, 5, 0, 5), (5, 5, 0, 5), (7, 40, 7, 40)):
         count, trials, other, others = few
         ways = [
@@ -121,6 +121,7 @@ def test_fishers_test_of_a_hundred_thousand_requests_is_exact_and_does_not_take_
         assert fisher_more(*few) == pytest.approx(exact, rel=1e-10)
     assert fisher_more(25_000, 50_000, 25_000, 50_000) == pytest.approx(0.5, abs=0.01)
     assert fisher_more(25_500, 50_000, 25_000, 50_000) < 0.001
+    assert binomial_at_least(10**7, 10**9, 0.01) == pytest.approx(0.5, abs=0.001)
 
 
 def spoilt(rows: list[dict[str, Any]], arm: str, change: Any) -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ def test_a_sum_that_does_not_fit_its_buckets_never_passes_and_never_fails(figure
     assert verdict.outcome == "inconclusive"
 
 
-@pytest.mark.parametrize("word", ["+Inf", "-Inf", "NaN", "1e400"])
+@pytest.mark.parametrize("word", ["+Inf", "-Inf", "NaN", "1e400", "1e300"])
 @pytest.mark.parametrize("reason", ["stop", "error"])
 def test_a_count_that_is_no_number_never_passes_and_never_fails(word: str, reason: str) -> None:
     def endless(text: str) -> str:
@@ -158,6 +159,18 @@ def test_a_count_that_is_no_number_never_passes_and_never_fails(word: str, reaso
         return "\n".join(f"{line.rsplit(' ', 1)[0]} {word}" if mark in line else line for line in lines)
 
     assert judged(spoilt(traffic(1), "canary", endless)).outcome == "inconclusive"
+
+
+def test_an_engine_without_a_sum_is_not_left_out_of_the_mean() -> None:
+    def two_engines(text: str) -> str:
+        again = text.replace('engine="0"', 'engine="1"').split("vllm:request_success")[0]
+        lines = text.splitlines()
+        silent = [f"{line.rsplit(' ', 1)[0]} NaN" if "_sum" in line else line for line in lines]
+        return "\n".join([*silent, again])
+
+    verdict = judged(spoilt(traffic(1), "canary", two_engines))
+    assert verdict.outcome == "inconclusive"
+    assert "servers: ttft is missing on the canary" in verdict.reasons
 
 
 def test_an_alarm_names_what_it_saw_and_not_what_was_allowed_all_the_same() -> None:
