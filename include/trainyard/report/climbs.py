@@ -67,7 +67,7 @@ def climb(
     canvas.axes("requests a second, offered", say_number, say_time)
     if limit:
         canvas.line(LEFT, canvas.y(limit), WIDTH - RIGHT, canvas.y(limit), "limit")
-        canvas.words(WIDTH - RIGHT, canvas.y(limit) - 4, "limit", "end")
+        canvas.words(LEFT + 4, canvas.y(limit) - 4, "limit")  # the knee is often at the other end
     for arm, own in points.items():
         _joined(canvas, arm, own)
     _knees(canvas, tops)

@@ -15,6 +15,7 @@ from trainyard.bench.cost import Hardware, economy
 from trainyard.bench.samples import Sample
 from trainyard.bench.summary import summarize
 from trainyard.report.canvas import Linear, Log, Odds, ticks
+from trainyard.report.climbs import climb
 from trainyard.report.curves import sorted_values
 from trainyard.report.document import Report, from_record
 from trainyard.report.figures import load, stopped
@@ -139,6 +140,17 @@ def test_the_page_fits_phones_and_both_colour_schemes() -> None:
     page = render_html(Report.from_dict(document()))
     assert 'name="viewport" content="width=device-width' in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_words_beside_a_plot_are_not_cut_off_and_the_knee_does_not_cross_the_limits() -> None:
+    assert re.search(r"\nsvg \{[^}]*overflow: visible", render_html(Report.from_dict(document())))
+    steps = {"server": [{"offered": 5.0, "ttft_p95": 0.2}, {"offered": 10.0, "ttft_p95": 0.2}]}
+    drawn = str(climb(steps, {"server": 10.0}, 0.6))
+    knee = re.search(r'class="knee [^"]*" x1="([\d.]+)"', drawn)
+    limit = re.search(r'x="([\d.]+)" y="[\d.]+" text-anchor="start">limit<', drawn)
+    assert knee is not None
+    assert limit is not None
+    assert float(limit[1]) + 40 < float(knee[1])
 
 
 def _contrast(first: str, second: str) -> float:
