@@ -93,8 +93,15 @@ def ask(question: Question, console: Console, *, as_json: bool) -> int:
             f"{page}; {question.out}/report.json, summary.json, samples.ndjson.gz",
             soft_wrap=True, markup=False, highlight=False,
         )  # fmt: skip
-    succeeded = all(figures["succeeded"] for figures in summary["arms"].values())
-    return 0 if succeeded and summary["generator"]["valid"] else 1
+    return 0 if outcome(summary) == "measured" else 1
+
+
+def outcome(summary: Mapping[str, Any]) -> str:
+    """invalid: the generator was too slow. unanswered: one of the servers had no success at all."""
+    if not summary["generator"]["valid"]:
+        return "invalid"
+    every = all(figures["succeeded"] for figures in summary["arms"].values())
+    return "measured" if every else "unanswered"
 
 
 def warm(url: str, model: str, workload: Workload) -> str:
@@ -195,7 +202,7 @@ def report(
     began: str,
     ended: str,
 ) -> Report:
-    workload, generator = question.workload, summary["generator"]
+    workload = question.workload
     facts = {
         "Server": base(question.url),
         **({"Baseline": base(question.baseline)} if question.baseline else {}),
@@ -205,7 +212,7 @@ def report(
     return Report(
         release=f"Load test of {model}",
         model=model,
-        outcome="measured" if generator["valid"] else "invalid",
+        outcome=outcome(summary),
         reason=in_short(summary),
         started_at=began,
         finished_at=ended,

@@ -10,7 +10,10 @@ from typing import Any
 from trainyard.bench.samples import Sample
 from trainyard.rollout.verdict import Verdict
 
-OUTCOMES = {"promoted": "pass", "no-op": "pass", "rolled_back": "fail", "failed": "fail", "measured": "pass"}
+OUTCOMES = {
+    "promoted": "pass", "no-op": "pass", "rolled_back": "fail", "failed": "fail",
+    "measured": "pass", "unanswered": "fail",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,8 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """outcome: promoted, rolled_back, failed, running; of a load test measured or invalid. reason: one
+    """outcome: promoted, rolled_back, failed, running; of a load test measured, unanswered or
+    invalid. reason: one
     sentence. facts, links: shown in order."""
 
     release: str

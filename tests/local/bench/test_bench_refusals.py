@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -145,6 +146,12 @@ def test_what_a_failing_server_says_is_on_the_terminal_too(tmp_path: Path) -> No
         words = ["--no-warmup", "--concurrency", "1", "--duration", "0.3", "--max-lag", "30"]
         done = bench(server.url, *words, "--out", str(tmp_path))
     assert "http_5xx, such as: 500: oops" in done.stdout
+    assert done.exit_code == 1
+    told = json.loads((tmp_path / "report.json").read_text())["release"]
+    assert told["outcome"] == "unanswered"
+    page = (tmp_path / "report.html").read_text()
+    assert "unanswered" in page
+    assert "Load test</h2>" in page
 
 
 def test_a_warm_up_gives_up_on_a_server_that_stays_silent() -> None:
