@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainyard.bench.http1 import MalformedResponse, Response
+from trainyard.bench.spoken import Spoken
 from trainyard.bench.sse import Events
 from trainyard.bench.template import Template
 
@@ -41,13 +42,7 @@ class Answer:
         self._response, self._events = Response(), Events()
         self._is_stream = False  # the answer is one; known with its head
         self._whole = bytearray()  # of an answer that is none
-        self._texts: list[str] = []
-        self._stamps: list[float] = []  # of every chunk with text
-        # Where the server counts as it goes: stamps of the chunks with new tokens, and how many those are.
-        self._count_stamps: list[float] = []
-        self._counts: list[int] = []
-        self._counted = 0
-        self._counts_all = True  # else some are of one of several choices, or cover chunks before them
+        self._spoken = Spoken()
         self._closed = False
         self._template: Template | None = None
         self.plain = False
@@ -64,7 +59,7 @@ class Answer:
     @property
     def usage(self) -> dict[str, Any] | None:
         """The last one; its counts go on with chunks that were read the short way."""
-        usage, count = self._usage, self._counted
+        usage, count = self._usage, self._spoken.counted
         if usage is None or usage["completion_tokens"] >= count:
             return usage
         asked = _number(usage.get("prompt_tokens"))
@@ -81,24 +76,24 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return "".join(self._texts)
+        return "".join(self._spoken.texts)
 
     @property
     def chunks(self) -> int:
-        return len(self._stamps)
+        return len(self._spoken.stamps)
 
     def feed(self, data: bytes, now: float) -> bool:
         """Take a piece. True when nothing more has to be read. Raises MalformedResponse."""
         self.last = now
         response = self._response
         if self.plain and self._template:
-            at, read = 0, self._template.read
+            at, read, spoken = 0, self._template.read, self._spoken
             while found := read(data, at):
                 text, count, at = found
-                self._texts.append(text)
-                self._stamps.append(now)
+                spoken.texts.append(text)
+                spoken.stamps.append(now)
                 if count is not None:
-                    self._count(count, now)
+                    spoken.count(count, now)
                 if at == len(data):
                     return False
             data = data[at:]
@@ -133,10 +128,11 @@ class Answer:
         if found is None:
             return any(self.feed(piece, now) for piece, now in zip(pieces, stamps, strict=True))
         texts, counts = found
-        self._texts += texts
-        self._stamps += stamps
+        spoken = self._spoken
+        spoken.texts += texts
+        spoken.stamps += stamps
         for count, now in zip(counts, stamps, strict=False):  # or there are none
-            self._count(count, now)
+            spoken.count(count, now)
         self.last = stamps[-1]
         return False
 
@@ -163,7 +159,7 @@ class Answer:
             self.fail("malformed", f"no event stream but {kind or 'untyped'}: {self._words()}")
         elif not self.stream:
             self._conclude_whole()
-        elif not self._texts:
+        elif not self._spoken.texts:
             self.fail("empty", "200, but no text")
         elif not self.done:
             self.fail("no_done", "the stream ended without [DONE]")
@@ -180,28 +176,8 @@ class Answer:
         self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
 
     def tokens(self) -> list[tuple[float, int]]:
-        """(stamp, tokens) of every chunk that brought tokens.
-
-        Counts sent along with all chunks; else the final count, spread over the chunks by their characters.
-        """
-        if (self._counts and self._counts_all) or not self._stamps:
-            return list(zip(self._count_stamps, self._counts, strict=True))
-        if self.usage is None:
-            return []
-        total = self.output_tokens or 0
-        if total == len(self._texts) + 1 and self.finish_reason == "stop":
-            total -= 1  # the end-of-sequence token is counted and has no text
-        if total == len(self._texts):
-            return [(stamp, 1) for stamp in self._stamps]
-        characters = sum(map(len, self._texts))
-        seen, given, spread = 0, 0, []
-        for stamp, text in zip(self._stamps, self._texts, strict=True):
-            seen += len(text)
-            new = round(total * seen / characters) - given
-            given += new
-            if new:
-                spread.append((stamp, new))
-        return spread
+        """(stamp, tokens) of every chunk that brought tokens, as far as the server tells."""
+        return self._spoken.tokens(self.output_tokens, self.finish_reason)
 
     def _take_event(self, event: bytes, now: float) -> None:
         if event == b"[DONE]":
@@ -216,26 +192,19 @@ class Answer:
         for choice in choices:
             text = text_of(choice)
             if choice.get("index") or (text and count is None):
-                self._counts_all = False
+                self._spoken.counts_all = False
             if text:
                 if self.first is None:
                     self.first = now
-                self._texts.append(text)
-                self._stamps.append(now)
+                self._spoken.texts.append(text)
+                self._spoken.stamps.append(now)
                 if self._template is None and len(choices) == 1 and not choice.get("finish_reason"):
                     self._template = Template.learn(event, text, count)
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         if count is not None:
             self._usage = usage
             if choices:  # the last chunk repeats the total and has none
-                self._count(count, now)
-
-    def _count(self, count: int, now: float) -> None:
-        new = count - self._counted
-        if new > 0:
-            self._count_stamps.append(now)
-            self._counts.append(new)
-            self._counted = count
+                self._spoken.count(count, now)
 
     def _words(self) -> str:
         return self._whole.decode("utf-8", "replace")
@@ -249,7 +218,7 @@ class Answer:
         if answer.get("error"):
             self.fail("error_event", json.dumps(answer["error"]))
         for choice in answer.get("choices") or ():
-            self._texts.append(text_of(choice))
+            self._spoken.texts.append(text_of(choice))
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         usage = answer.get("usage")
         if isinstance(usage, dict) and _number(usage.get("completion_tokens")) is not None:
