@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-BATCH = 64  # resamples at a time: bounds memory to 64 x values
+BATCH = 4_000_000  # resamples x values at a time: bounds memory to a hundred megabytes
 SHORT_SERIES = 30  # values, below which nothing is said about what neighbours have in common
 CELLS = 200_000_000  # resamples x values at most: about two seconds
 
@@ -131,12 +131,13 @@ def resampled_quantiles(values: Floats, units: Ints, counts: Ints, *levels: floa
     by_size = np.argsort(values, kind="stable")
     ordered, owner = values[by_size], units[by_size]
     found = np.empty((len(levels), len(counts)))
-    for start in range(0, len(counts), BATCH):
-        weights = np.cumsum(counts[start : start + BATCH][:, owner], axis=1)
+    batch = max(1, BATCH // max(1, len(values)))
+    for start in range(0, len(counts), batch):
+        weights = np.cumsum(counts[start : start + batch][:, owner], axis=1)
         total = weights[:, -1]
         for row, level in enumerate(levels):
             rank = (weights < np.ceil(level * total - 1e-9)[:, None]).sum(axis=1)
-            found[row, start : start + BATCH] = np.where(
+            found[row, start : start + batch] = np.where(
                 total > 0, ordered[np.minimum(rank, len(ordered) - 1)], np.nan
             )
     return tuple(found)

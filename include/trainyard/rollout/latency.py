@@ -39,6 +39,7 @@ FEWEST = {"p50": 20, "p95": 59, "p99": 0}
 SMALLEST_TAIL = 300  # requests an arm: p95 then rests on fifteen, p99 on three
 TAIL_WORK = 29.8  # (1.645 + 2.0)^2 x 2 x var(log p95) for log-normal noise of 0.5; see docs/judging.md
 DRAWS = 1000
+FINE_CELLS = 30_000_000  # draws x values, up to which there are more draws for a tiny alpha
 MIN_DRAWS = 0.9  # of the resamples must hold a value at all
 
 
@@ -67,7 +68,7 @@ def check_slos(canary: Arm, objectives: Objectives, random: np.random.Generator)
             checks.append(_unusable(metric, "slo", "canary", values, canary))
             continue
         length = block_length(unit_logs(values, canary.units))
-        counts = block_counts(canary.units, resamples(DRAWS, len(values.seconds)), random, length)
+        counts = block_counts(canary.units, _draws(len(values.seconds), objectives), random, length)
         (drawn,) = resampled_quantiles(values.seconds, values.units, counts, STATISTICS["p95"])
         if np.isfinite(drawn).mean() < MIN_DRAWS:
             checks.append(_unusable(metric, "slo", "canary", values, canary))
@@ -132,7 +133,7 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
                 checks.append(_unusable(metric, "baseline", name, values, arm))
         if not (ours.usable and theirs.usable):
             continue
-        draws = resamples(DRAWS, max(len(ours.seconds), len(theirs.seconds)))
+        draws = _draws(max(len(ours.seconds), len(theirs.seconds)), objectives)
         length = _memory(canary, baseline, ours, theirs)
         counts = block_counts(canary.units, draws, random, length)
         other = counts if baseline.paired else block_counts(baseline.units, draws, random, length)
@@ -166,6 +167,13 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
         _judge_pair(pair, objectives, beyond=too_slow, worse=slower)
         for pair, too_slow, slower in zip(pairs, beyond, worse, strict=True)
     ]
+
+
+def _draws(values: int, objectives: Objectives) -> int:
+    """So many that the least of all p-values can be below what Holm asks of it: one in a thousand is no
+    evidence against an alpha of a thousandth."""
+    finest = math.ceil(len(COMPARED) * len(STATISTICS) / objectives.alpha)
+    return resamples(max(DRAWS, min(finest, FINE_CELLS // max(1, values))), values)
 
 
 def _memory(canary: Arm, baseline: Arm, ours: Values, theirs: Values) -> int:
