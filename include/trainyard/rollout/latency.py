@@ -20,16 +20,9 @@ from typing import Any
 import numpy as np
 
 from trainyard.rollout import tails
-from trainyard.rollout.chance import (
-    Floats,
-    Ints,
-    block_counts,
-    block_length,
-    holm,
-    resampled_quantiles,
-    resamples,
-)
+from trainyard.rollout.chance import Floats, holm
 from trainyard.rollout.measured import Arm, Values, unit_logs
+from trainyard.rollout.resampling import Counts, block_counts, block_length, resampled_quantiles
 from trainyard.rollout.verdict import COMPARED, Check, Kind, Objectives, Outcome, say_time
 
 STATISTICS = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -39,7 +32,7 @@ FEWEST = {"p50": 20, "p95": 59, "p99": 0}
 SMALLEST_TAIL = 300  # requests an arm: p95 then rests on fifteen, p99 on three
 TAIL_WORK = 29.8  # (1.645 + 2.0)^2 x 2 x var(log p95) for log-normal noise of 0.5; see docs/judging.md
 DRAWS = 1000
-FINE_CELLS = 30_000_000  # draws x values, up to which there are more draws for a tiny alpha
+FINE_CELLS = 30_000_000  # draws x requests, up to which there are more draws for a tiny alpha
 MIN_DRAWS = 0.9  # of the resamples must hold a value at all
 
 
@@ -68,7 +61,7 @@ def check_slos(canary: Arm, objectives: Objectives, random: np.random.Generator)
             checks.append(_unusable(metric, "slo", "canary", values, canary))
             continue
         length = block_length(unit_logs(values, canary.units))
-        counts = block_counts(canary.units, _draws(len(values.seconds), objectives), random, length)
+        counts = block_counts(canary.units, _draws(canary.units, objectives), random, length)
         (drawn,) = resampled_quantiles(values.seconds, values.units, counts, STATISTICS["p95"])
         if np.isfinite(drawn).mean() < MIN_DRAWS:
             checks.append(_unusable(metric, "slo", "canary", values, canary))
@@ -133,7 +126,7 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
                 checks.append(_unusable(metric, "baseline", name, values, arm))
         if not (ours.usable and theirs.usable):
             continue
-        draws = _draws(max(len(ours.seconds), len(theirs.seconds)), objectives)
+        draws = _draws(max(canary.units, baseline.units), objectives)
         length = _memory(canary, baseline, ours, theirs)
         counts = block_counts(canary.units, draws, random, length)
         other = counts if baseline.paired else block_counts(baseline.units, draws, random, length)
@@ -169,11 +162,11 @@ def compare(canary: Arm, baseline: Arm, objectives: Objectives, random: np.rando
     ]
 
 
-def _draws(values: int, objectives: Objectives) -> int:
+def _draws(units: int, objectives: Objectives) -> int:
     """So many that the least of all p-values can be below what Holm asks of it: one in a thousand is no
     evidence against an alpha of a thousandth."""
     finest = math.ceil(len(COMPARED) * len(STATISTICS) / objectives.alpha)
-    return resamples(max(DRAWS, min(finest, FINE_CELLS // max(1, values))), values)
+    return max(DRAWS, min(finest, FINE_CELLS // max(1, units)))
 
 
 def _memory(canary: Arm, baseline: Arm, ours: Values, theirs: Values) -> int:
@@ -184,7 +177,7 @@ def _memory(canary: Arm, baseline: Arm, ours: Values, theirs: Values) -> int:
     return max(block_length(mine), block_length(base))
 
 
-def _relative(ours: Values, theirs: Values, units: int, counts: Ints, q: float) -> Floats:
+def _relative(ours: Values, theirs: Values, units: int, counts: Counts, q: float) -> Floats:
     """A drift that both arms share widens their tails, and with them the interval of the tails' ratio."""
     level = np.exp(tails.local_level(unit_logs(ours, units), unit_logs(theirs, units)))
     (mine,) = resampled_quantiles(ours.seconds / level[ours.units], ours.units, counts, q)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainyard.rollout import evidence
-from trainyard.rollout.chance import Floats, block_counts, block_length, holm
+from trainyard.rollout.chance import Floats, holm
 from trainyard.rollout.histograms import Histogram, Span, added, beyond, together
+from trainyard.rollout.resampling import block_counts, block_length
 from trainyard.rollout.verdict import Check, Objectives, Outcome, say_time
 
 DRAWS = 1000

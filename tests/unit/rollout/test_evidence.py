@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainyard.rollout import evidence, tails
-from trainyard.rollout.chance import Floats, block_length
+from trainyard.rollout.chance import Floats
+from trainyard.rollout.resampling import block_length
 
 NEEDED = math.log(20)
 SIGMA = 0.5  # of log times; the two arms' add up
