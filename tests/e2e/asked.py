@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 KNOBS = "local.trainyard.dev/faults"
+EYES = "trainyard/tiny-qwen3-vl"  # a model that takes pictures
 
-# One an engine; `optimum` is the story of test_releases.py.
+# One an engine at least; `optimum` is the story of test_releases.py.
 ENGINES: Mapping[str, Mapping[str, Any]] = {
     "on-native": {"engine": "native", "compile__sequence_length": 800},
+    "on-native-with-eyes": {
+        "engine": "native",
+        "model": {"repo": EYES},
+        "compile__sequence_length": 704,
+        "rollout__load__images": {"width": 64, "height": 64},
+    },
     "on-nxdi": {
         "engine": "nxdi",
         "compile__sequence_length": 832,

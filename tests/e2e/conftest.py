@@ -16,7 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.e2e.asked import ENGINES, FAULTS, MODELS
+from tests.e2e.asked import ENGINES, EYES, FAULTS, MODELS
 from tests.e2e.yard import REPOSITORY, Yard
 from trainyard_cli import records
 from trainyard_cli.airflow_api import connect
@@ -68,6 +68,10 @@ def yard(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def started(yard: Yard) -> dict[str, str]:
     """Run ids by model. All at once: most of a release is waiting."""
     yard.publish(yard.stack, yard.stack.home / "scratch", "main")
+    home = yard.stack.home
+    made = [sys.executable, "-m", "local.checkpoints", str(home / "scratch/eyes"), "--seed", "1"]
+    given = ["--architecture", "qwen3_vl", "--publish", str(home / "hub"), "--repo", EYES]
+    subprocess.run([*made, *given], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
     asked = {**ENGINES, **FAULTS}
     return {model: yard.ask(model, **overrides) for model, overrides in asked.items()}
 

@@ -172,7 +172,8 @@ class Answer:
             return
         if self.status not in (0, 200) and kind != "censored":
             kind = "http_5xx" if self.status >= 500 else "http_4xx"
-            detail = f"{self.status}: {self._words()}"
+            elsewhere = self._response.headers.get("location")
+            detail = f"{self.status}: {f'redirects to {elsewhere}' if elsewhere else self._words()}"
         self.error, self.detail = kind, detail[:DETAIL_CHARACTERS]
 
     def tokens(self) -> list[tuple[float, int]]:

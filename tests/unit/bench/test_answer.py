@@ -317,6 +317,11 @@ def test_a_status_counts_even_where_its_body_is_cut(status: int) -> None:
     assert broken.error == answer.error
 
 
+def test_a_redirect_says_where_to() -> None:
+    answer = ends_as(whole(b"moved", status=307, more="Location: https://there/v1\r\n"), stream=True)
+    assert (answer.error, answer.detail) == ("http_4xx", "307: redirects to https://there/v1")
+
+
 def test_an_answer_in_one_piece_ended_when_its_last_byte_came() -> None:
     body = json.dumps(
         {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1}}
