@@ -17,7 +17,7 @@ ENGINES: Mapping[str, Mapping[str, Any]] = {
     "on-native": {"engine": "native", "compile__sequence_length": 800},
     "on-native-with-eyes": {
         "engine": "native",
-        "model": {"repo": EYES},
+        "model__repo": EYES,
         "compile__sequence_length": 704,
         "rollout__load__images": {"width": 64, "height": 64},
     },
