@@ -135,7 +135,7 @@ def third(
     newest = next((item for item in records.releases(MODEL) if item.plan.revision == revision), None)
     story.expect(
         code == 1 and newest is not None and newest.state == "rolled_back",
-        f"the slower one was rolled back: {newest.outcome if newest else 'no record was found'}",
+        f"the slower one was rolled back: {_briefly(newest.outcome) if newest else 'no record was found'}",
     )
     if newest is None:
         return
@@ -184,6 +184,11 @@ def publish(stack: Stack, scratch: Path, branch: str) -> str:
         cwd=REPOSITORY, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout.strip().splitlines()[-1]
+
+
+def _briefly(outcome: str) -> str:
+    """What and where; why is said on its own."""
+    return ": ".join(outcome.split(": ")[:2])
 
 
 def _state(ended: Ended) -> str:

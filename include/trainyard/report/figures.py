@@ -123,15 +123,16 @@ def load(summary: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def stopped(summary: Mapping[str, Any]) -> str:
-    """`after 40 pairs: itl`, where an alarm ended the load early."""
+def stopped(summary: Mapping[str, Any], *, why: bool = True) -> str:
+    """`after 40 pairs: itl`, where an alarm ended the load early; without `why` only when it did."""
     found: Mapping[str, Any] = summary.get("stopped") or {}
     if not found:
         return ""
     when = f"after {found['pairs']} pairs" if found.get("pairs") else ""
     if not when and found.get("at") is not None:
         when = f"after {found['at']:.0f} s"
-    return ": ".join(filter(None, [when or "early", ", ".join(map(str, found.get("reasons") or ()))]))
+    reasons = ", ".join(map(str, found.get("reasons") or ())) if why else ""
+    return ": ".join(filter(None, [when or "early", reasons]))
 
 
 def _loop(workload: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def phase_view(phase: Phase) -> dict[str, Any]:
         "rates": figures.rates(phase.summary),
         "limits": figures.limits(phase.summary),
         "prices": figures.prices(phase.summary),
-        "stopped": figures.stopped(phase.summary),
+        "stopped": figures.stopped(phase.summary, why=phase.verdict is None),  # a verdict says it itself
         "groups": groups(phase),
         "failures": failures(arms, phase.samples),
         "generator": phase.summary.get("generator") or {},

@@ -328,7 +328,9 @@ def test_the_page_begins_with_the_verdict_and_its_reasons_then_figures_then_plot
         )
     ]  # fmt: skip
     assert places == sorted(places)
-    assert "An alarm stopped it after 12 s: itl." in page
+    assert "An alarm stopped it after 12 s. What was in flight" in page
+    shown["phases"][0]["verdict"] = None
+    assert "An alarm stopped it after 12 s: itl. What was in flight" in render_html(Report.from_dict(shown))
     assert page.count("<svg") == 12
 
 
