@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from trainyard.bench.arrivals import Arrivals, Stage
@@ -38,14 +40,17 @@ def sweep(
     limit: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What a summary says of a sweep, an arm: `steps`, `knee` (a step or None), `limit`. Empty if the load
-    was none: a closed loop, a trace or a single stage."""
+    was none: a closed loop, a trace or a single stage. Of one that was ended early, only the stages that
+    it went through: the last one's rate would be of what it had sent by then over all of its time."""
     if schedule is None or len(schedule.stages) < 2:
         return {}
-    first = next(iter(schedule.schedule(seed)), 0.0)
+    moments = schedule.schedule(seed)
+    first = next(iter(moments), 0.0)
     found = {}
     for arm in arms:
         own = [sample for sample in samples if sample.arm == arm]
-        climbed = steps(own, schedule.stages, limit=limit, first=first)
+        whole = _in_full(sum(sample.turn == 0 for sample in own), moments, schedule.stages)
+        climbed = steps(own, whole, limit=limit, first=first)
         top = knee(climbed)
         bound = limit if limit is not None else _bound(climbed, None)
         found[arm] = {
@@ -87,6 +92,14 @@ def steps(
         found.append(replace(step, good=kept and fast))
         begin += stage.seconds
     return found
+
+
+def _in_full(sent: int, moments: Sequence[float], stages: Sequence[Stage]) -> list[Stage]:
+    """The stages of which all was sent. Counted, not timed: pods may begin some milliseconds apart."""
+    if sent >= len(moments):
+        return list(stages)
+    ends = accumulate(stage.seconds for stage in stages)
+    return [stage for stage, end in zip(stages, ends, strict=True) if bisect_left(moments, end) <= sent]
 
 
 def knee(found: Sequence[Step]) -> Step | None:

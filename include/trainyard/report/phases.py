@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +104,7 @@ def _sweep(sweep: Mapping[str, Any]) -> Group | None:
     steps = {arm: found.get("steps") or [] for arm, found in sweep.items()}
     tops = {arm: found["knee"]["offered"] for arm, found in sweep.items() if found.get("knee")}
     limit = next((found["limit"] for found in sweep.values() if found.get("limit")), None)
-    told = "; ".join(
-        f"{arm}: {f'keeps up until {tops[arm]:g} requests/s' if arm in tops else 'does not keep up at all'}"
-        for arm in steps
-    )
+    told = "; ".join(f"{arm}: {_kept(own, tops.get(arm))}" for arm, own in steps.items())
     return _group(
         "Sweep to the knee",
         steps,
@@ -117,6 +114,12 @@ def _sweep(sweep: Mapping[str, Any]) -> Group | None:
         ],
         note=f"{told}. A rate is kept if 95 % succeed and are served in its time, within the limit.",
     )
+
+
+def _kept(steps: Sequence[object], top: float | None) -> str:
+    if top is not None:
+        return f"keeps up until {top:g} requests/s"
+    return "does not keep up at all" if steps else "was not asked one rate in full"
 
 
 def failures(arms: Mapping[str, Any], samples: Iterable[Sample]) -> list[dict[str, Any]]:

@@ -127,5 +127,8 @@ def _sweep(arm: str, found: Mapping[str, Any]) -> Iterator[str]:
         first = "–" if step["ttft_p95"] is None else f"{step['ttft_p95'] * 1000:.0f} ms"
         mark = "+" if step["good"] else "-"
         yield f"{mark} {arm}: {step['offered']:g}/s offered, {step['served']:g}/s served, ttft p95 {first}"
-    top = found.get("knee")
-    yield f"{arm}: knee {top['offered']:g} requests/s" if top else f"{arm}: knee below the first rate"
+    if top := found.get("knee"):
+        yield f"{arm}: knee {top['offered']:g} requests/s"
+    else:
+        low = "below the first rate" if found.get("steps") else "unknown: not one rate was asked in full"
+        yield f"{arm}: knee {low}"

@@ -19,6 +19,7 @@ from trainyard.bench.summary import QUANTILES, summarize_arm
 from trainyard.neuron.instances import instance
 from trainyard.neuron.prices import TABLE, Prices
 from trainyard.neuron.rent import rent
+from trainyard.report.text import render_summary
 
 
 def made(**fields: Any) -> Sample:
@@ -162,6 +163,22 @@ def test_a_sweep_says_its_steps_and_the_knee() -> None:
     ]
     assert [step["offered"] * 10 for step in canary["steps"]] == pytest.approx(due)
     json.dumps(found, allow_nan=False)
+
+
+def test_a_sweep_that_was_ended_early_has_the_rates_that_were_asked_in_full() -> None:
+    samples, schedule = climbed([4.0, 10.0, 15.0], 0.05)
+    whole = sweep(samples, ["canary"], schedule, seed=3, limit=0.5)["canary"]
+    assert whole["knee"] == whole["steps"][2]
+    # Two seconds into the last rate: 30 requests in ten seconds would be a rate of 3.
+    cut = [sample for sample in samples if sample.started < 22]
+    found = sweep(cut, ["canary"], schedule, seed=3, limit=0.5)["canary"]
+    assert (found["steps"], found["knee"]) == (whole["steps"][:2], whole["steps"][1])
+    # Later turns of conversations are no arrivals.
+    turns = [made(started=sample.started, ttft=0.05, e2e=0.05, turn=1) for sample in cut]
+    assert len(sweep(cut + turns, ["canary"], schedule, seed=3, limit=0.5)["canary"]["steps"]) == 2
+    at_once = sweep(samples[:10], ["canary"], schedule, seed=3)
+    assert at_once == {"canary": {"steps": [], "knee": None, "limit": None}}
+    assert any("knee unknown" in line for line in render_summary({"arms": {}, "sweep": at_once}))
 
 
 def test_a_load_of_one_rate_is_no_sweep() -> None:
