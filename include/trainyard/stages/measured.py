@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from trainyard.release import Release
 from trainyard.rollout.live import Live, joined, live_of
 from trainyard.stages.figures import limits_of
 from trainyard.store.objects import Objects
+
+Part = tuple[str, dict[str, Any]]  # its prefix and its summary
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def prefix(release: Release, phase: str) -> str:
     return f"measurements/{release.model}/{release.id}/{phase}/"
 
 
-def summaries(objects: Objects, release: Release, phase: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def summaries(objects: Objects, release: Release, phase: str) -> Iterator[Part]:
     """Of each part, its prefix and its summary. Raises CorruptArtifact."""
     start = prefix(release, phase)
     for info in sorted(objects.list(start), key=lambda item: item.key):
@@ -50,6 +52,11 @@ def summaries(objects: Objects, release: Release, phase: str) -> Iterator[tuple[
             except (ValueError, KeyError, TypeError) as error:
                 raise CorruptArtifact(f"{info.key} is no summary: {error!r}") from None
             yield info.key.removesuffix("summary.json"), summary
+
+
+def counted(found: Sequence[Part]) -> list[Part]:
+    """Those whose figures are in the phase's summary: the valid ones; without one the last, to show why."""
+    return [(part, summary) for part, summary in found if summary["generator"]["valid"]] or list(found[-1:])
 
 
 def gather(objects: Objects, release: Release, phase: str) -> Measured:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from trainyard.bench.samples import Sample
-from trainyard.errors import NotFound
+from trainyard.errors import CorruptArtifact, NotFound
 from trainyard.release import Release
 from trainyard.report.data import render_json
 from trainyard.report.document import Report, from_record
 from trainyard.report.html import render_html
 from trainyard.report.thinning import Thinned
 from trainyard.stages.context import Context
-from trainyard.stages.measured import prefix
+from trainyard.stages.measured import counted, summaries
 
 # Plots of more points say no more, and the page has to open on a phone.
 _MOST_SAMPLES = 8_000
@@ -38,15 +39,15 @@ def make_report(ctx: Context, release: Release) -> Report:
 
 
 def _samples(ctx: Context, release: Release, phase: str) -> list[Sample]:
-    """Few enough to draw: a page is made anew at each request. The figures beside them are of all."""
+    """Few enough to draw: a page is made anew at each request. The figures beside them are of all, and of
+    the same parts: rows of a generator that was too slow, or of a pod that was lost, are in neither."""
     rows = Thinned(_MOST_SAMPLES)
-    for info in sorted(ctx.objects.list(prefix(release, phase)), key=lambda item: item.key):
-        if not info.key.endswith("/samples.ndjson.gz"):
-            continue
-        try:
-            rows.add_packed(ctx.objects.get(info.key).body)
-        except NotFound:
-            continue
+    try:
+        for part, _ in counted(list(summaries(ctx.objects, release, phase))):
+            with contextlib.suppress(NotFound):
+                rows.add_packed(ctx.objects.get(f"{part}samples.ndjson.gz").body)
+    except CorruptArtifact as error:
+        ctx.log.warning("%s of %s is drawn without its samples: %s", phase, release.id, error)
     return rows.samples()
 
 

@@ -88,6 +88,29 @@ def test_the_report_is_written_as_a_page_and_as_json(release: Release) -> None:
     assert document["phases"][0]["summary"]["arms"]["canary"]["requests"] == 30
 
 
+def test_a_report_draws_the_parts_that_its_figures_count(release: Release) -> None:
+    store = MemoryObjects()
+    record(store, release, "load", [simulate(seed, pairs=30, tokens=4)[1] for seed in (1, 2, 3)])
+    start = prefix(release, "load")
+    slow = json.loads(store.get(f"{start}0/summary.json").body)
+    slow["generator"] = {"valid": False, "reasons": ["it used 99% of a core; allowed 90%"]}
+    store.put(f"{start}0/summary.json", json.dumps(slow).encode())
+    store.delete(f"{start}2/summary.json")  # its pod was lost before it was through
+    verdict = {"outcome": "pass", "checks": [], "summary_text": "pass"}
+    measured = release.model_copy(update={"verdicts": {"load": verdict}})
+    ctx = context(objects=store)
+
+    def drawn() -> list[float]:
+        return [sample.started for sample in make_report(ctx, measured).phases[0].samples]
+
+    assert len(drawn()) == len(gather(store, release, "load").samples) == 60
+    # None is valid: what is shown then is what the summary is of.
+    store.put(f"{start}1/summary.json", json.dumps(slow).encode())
+    assert len(drawn()) == 60
+    store.put(f"{start}1/summary.json", b"{")
+    assert drawn() == []
+
+
 def test_a_summary_of_the_first_version_is_judged_again(release: Release) -> None:
     """Its arms had counts, output tokens a second and latencies, and nothing else."""
     store = MemoryObjects()
