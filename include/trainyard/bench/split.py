@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,13 +13,22 @@ from trainyard.errors import Problem, Refused
 
 PROBE_SECONDS = 10.0
 PROBES_A_CONNECTION = 5
+MOST_SECONDS = 60.0  # of all probes: servers that hang would keep the verdict on them waiting
 
 
 def observe_split(
-    url: str, *, canary_name: str, probes: int = 200, host: str | None = None, timeout: float = PROBE_SECONDS
+    url: str,
+    *,
+    canary_name: str,
+    probes: int = 200,
+    host: str | None = None,
+    timeout: float = PROBE_SECONDS,
+    most_seconds: float = MOST_SECONDS,
 ) -> dict[str, Any]:
     """GET /v1/models at the gateway `probes` times and count the answers that list `canary_name`,
     as a served name or as the last part of the directory that a model was loaded from.
+
+    No probe begins after `most_seconds`; the result says how many were `wanted`.
 
     Half of the probes come on connections of their own, half share kept ones: a proxy that balances
     connections instead of requests would show a different split to the two.
@@ -28,10 +38,14 @@ def observe_split(
         raise Refused(Problem("split.url", url, "is not an http(s) address", "Give the gateway's base"))
     statuses: Counter[str] = Counter()
     errors: Counter[str] = Counter()
-    canary = answered = 0
+    canary = answered = made = 0
+    deadline = time.monotonic() + most_seconds
     path = parts.path.rstrip("/") + "/v1/models"
     kept: http.client.HTTPConnection | None = None
     for number in range(probes):
+        if time.monotonic() > deadline:
+            break
+        made += 1
         keep = number % (2 * PROBES_A_CONNECTION) < PROBES_A_CONNECTION
         connection = kept or _connect(parts.scheme, parts.netloc, timeout)
         try:
@@ -58,13 +72,16 @@ def observe_split(
         else:
             connection.close()
             kept = None
+    if kept is not None:
+        kept.close()
     return {
         "canary_name": canary_name,
-        "probes": probes,
+        "wanted": probes,
+        "probes": made,
         "answered": answered,
         "canary": canary,
         "share": round(canary / answered, 6) if answered else None,
-        "failures": probes - answered,
+        "failures": made - answered,
         "statuses": dict(sorted(statuses.items())),
         "errors": dict(sorted(errors.items())),
     }

@@ -168,6 +168,8 @@ def _check_split(
         )
     if not answered:
         return check("inconclusive", "the gateway answered no probe")
+    if probes < split.get("wanted", probes):
+        return check("inconclusive", f"the gateway is slow: {probes} of {split['wanted']} probes were made")
     share = canary / answered
     text = f"{canary} of {answered} probes reached the canary ({share:.1%}; asked for {expected:.1%})"
     wrong = binomial_two_sided(canary, answered, expected) < SPLIT_ALPHA

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -218,6 +219,14 @@ def test_a_gateway_that_does_not_answer_is_counted_as_failures() -> None:
     seen = observe_split("http://127.0.0.1:9", canary_name="m@2", probes=3, timeout=1)
     assert (seen["failures"], seen["share"]) == (3, None)
     assert seen["errors"] == {"ConnectionRefusedError": 3}
+
+
+def test_a_gateway_that_hangs_does_not_keep_the_verdict_waiting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        url = f"http://127.0.0.1:{hangs.getsockname()[1]}"
+        seen = observe_split(url, canary_name="m@2", probes=50, timeout=0.05, most_seconds=0.2)
+    assert 1 < seen["probes"] == seen["failures"] < seen["wanted"] == 50
+    assert seen["errors"] == {"TimeoutError": seen["probes"]}
 
 
 def test_warm_up_stops_when_latency_has_settled() -> None:

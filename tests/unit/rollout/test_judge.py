@@ -129,6 +129,8 @@ def split(canary: int, answered: int = 200, probes: int = 200) -> dict[str, Any]
         (split(200), 1.0, "pass"),
         (split(10, answered=150), 0.05, "infrastructure_fault"),
         (split(0, answered=0), 0.05, "infrastructure_fault"),
+        ({**split(1, answered=6, probes=6), "wanted": 200}, 0.05, "inconclusive"),
+        ({**split(10), "wanted": 200}, 0.05, "pass"),
         (None, 0.05, "inconclusive"),
         ({}, 0.05, "inconclusive"),
     ],
