@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainyard.bench.samples import Sample, unpack
+from trainyard.bench.samples import Sample, one_by_one
 from trainyard.bench.scrape import NAME, Row, Scraper, period, unpack_rows
 from trainyard.bench.stop import EarlyStop
 from trainyard.bench.summary import SCHEMA
@@ -121,7 +121,7 @@ def _watch_samples(
     watcher = Watcher(objectives, paired=bool(job["arms"].get("baseline")))
     # The judge pools the parts of a phase: what it will look at is what is watched.
     for body in _earlier(job, store, SAMPLES):
-        watcher.add(unpack(body))
+        watcher.add(one_by_one(body))
 
     def look(samples: Sequence[Sample]) -> dict[str, Any] | None:
         watcher.add(samples)

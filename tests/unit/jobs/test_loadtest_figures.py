@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from tests.support.memory_objects import MemoryObjects
 from trainyard.bench.goodput import Limits
 from trainyard.bench.load import Described, Taken
 from trainyard.bench.progress import Progress
 from trainyard.bench.rows import Rows
-from trainyard.bench.samples import Sample
+from trainyard.bench.samples import Sample, pack
 from trainyard.bench.summary import QUANTILES
 from trainyard.bench.workload import Workload
 from trainyard.jobs.loadtest import summarized
+from trainyard.jobs.loadwatch import _watch_samples
+from trainyard.rollout.verdict import Objectives
 
 ABOUT = Described("m", {"canary": ["u"], "baseline": ["u"]}, Workload(), 1, Limits(ttft=0.1, itl=0.02), 2)
 
@@ -68,3 +72,19 @@ def test_an_arm_without_an_answer_has_no_percentiles_from_sketches_either(taken:
     about = Described("m", {"canary": ["u"], "baseline": ["u"], "other": ["u"]}, Workload(), 1)
     for most in (10, 10_000):
         assert summarized(Rows(taken.files), about, taken, most)["arms"]["other"]["itl"] == {"count": 0}
+
+
+def test_a_watch_reads_the_parts_before_it_without_holding_them() -> None:
+    chance, store = random.Random(1), MemoryObjects()
+    samples = [some(number, chance) for number in range(4000)]
+    store.put("m/0/samples.ndjson.gz", pack(samples))
+    everything = sum(len(sample.to_line()) for sample in samples)
+    objectives = Objectives(ttft_p95_seconds=1, itl_p95_seconds=0.1)
+    watch = {"objectives": objectives.to_dict(), "earlier": ["m/0/"]}
+    del samples
+    tracemalloc.start()
+    try:
+        _watch_samples({"arms": {"canary": ["x"], "baseline": ["y"]}, "watch": watch}, store)
+        assert tracemalloc.get_traced_memory()[1] < everything / 2
+    finally:
+        tracemalloc.stop()
