@@ -96,6 +96,37 @@ def test_failures_are_evidence_only_beyond_the_allowed_rate_and_the_baselines() 
     assert alarms(evidence.errors(failed(0.1), None, 0.01)) >= 0.99
 
 
+def test_noise_that_lasts_is_worth_less_and_noise_that_does_not_loses_nothing() -> None:
+    random = np.random.default_rng(1)
+    single = random.normal(size=(200, 300))
+    lasting = single.copy()
+    for at in range(1, 300):
+        lasting[:, at] = 0.9 * lasting[:, at - 1] + math.sqrt(0.19) * lasting[:, at]
+    assert np.median(evidence.inflation(single)[:, -1]) < 1.2
+    assert np.median(evidence.inflation(lasting)[:, -1]) > 5
+    bare = np.cumsum(np.log1p(np.tanh(0.7 * lasting[..., None] * evidence.BODY_BETS)), axis=1)
+    worth = evidence.mean_worth(list(np.moveaxis(bare, -1, 0)), [1 / 4] * 4)
+    assert alarms(evidence.body(0.7 * lasting)) < 0.7 * alarms(worth)
+
+
+@given(st.integers(1, 99), st.integers(0, 1000))
+def test_what_is_asked_of_a_pair_was_fixed_before_it_came(at: int, seed: int) -> None:
+    """A bet that knows its own pair is no fair one."""
+    canary, baseline = times(seed, 1, 100, 1.0, own=0.5)
+    ratio = canary - baseline
+    known = ratio.copy()
+    known[0, at] += 3.0
+    assert evidence.inflation(known)[0, at] == evidence.inflation(ratio)[0, at]
+
+
+def test_a_pair_is_not_among_those_that_say_what_is_slow() -> None:
+    canary, baseline = (np.exp(side) for side in times(1, 1, 30, 1.0))
+    canary[0, 24:26] = 1e6  # of twenty-five pairs the last one, and the first that is held against them
+    worth = evidence.tail(canary, baseline)[0]
+    assert np.allclose(worth[:25], 0.0)
+    assert worth[25] > 0.0
+
+
 def test_the_mean_of_bets_is_a_bet() -> None:
     worth = evidence.mean_worth([np.log(np.array([1.0, 4.0])), np.log(np.array([3.0, 0.0001]))], [0.5, 0.5])
     assert np.exp(worth) == pytest.approx([2.0, 2.00005])

@@ -99,6 +99,34 @@ def test_errors_are_the_models_fault_only_if_the_baseline_has_fewer(
     assert judge(*simulate(3, **knobs), OBJECTIVES, baseline_expected=True).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("failed", "looks", "baseline", "outcome"),
+    [
+        (1, 1, 0, "pass"),  # 1 % is allowed
+        (3, 1, 0, "inconclusive"),  # 7.9 % of all servers at 1 % would show it
+        (4, 1, 0, "fail"),  # 1.8 %
+        (4, 3, 0, "inconclusive"),
+        (5, 3, 0, "fail"),  # 0.3 %
+        (3, 1, 400, "fail"),  # beside none of 400: 0.8 %
+    ],
+)
+def test_errors_fail_by_exact_tests_at_what_one_look_may_err(
+    failed: int, looks: int, baseline: int, outcome: str
+) -> None:
+    both = simulate(1, pairs=max(300, baseline), tokens=2, spikes=0.0)[1]
+    samples = [
+        replace(sample, ok=False, error="cut") if sample.pair in range(0, 30 * failed, 30) else sample
+        for sample in both
+        if sample.arm == "canary" and sample.pair in range(0, 30 * 10, 3)
+    ]
+    samples += [sample for sample in both if sample.arm == "baseline" and baseline]
+    verdict = judge(
+        summary_of(samples), samples, replace(OBJECTIVES, looks=looks), baseline_expected=bool(baseline)
+    )
+    errors = next(check for check in verdict.checks if check.metric == "errors")
+    assert (errors.arm_value, errors.outcome) == (failed / 100, outcome)
+
+
 def test_one_error_in_forty_proves_nothing_against_one_percent() -> None:
     _, samples = simulate(1)
     broken = [replace(samples[0], ok=False, error="cut"), *samples[1:]]
@@ -112,6 +140,56 @@ def test_a_generator_that_was_too_slow_is_never_the_models_fault() -> None:
     verdict = judge(summary, samples, OBJECTIVES, baseline_expected=True)
     assert verdict.outcome == "infrastructure_fault"
     assert "900 ms late" in verdict.summary
+
+
+@pytest.mark.parametrize("generator", [None, {}, {"valid": None}, {"valid": "yes"}])
+def test_a_generator_that_says_nothing_of_itself_is_not_taken_for_a_good_one(generator: Any) -> None:
+    summary, samples = simulate(1)
+    verdict = judge(summary | {"generator": generator}, samples, OBJECTIVES, baseline_expected=True)
+    assert verdict.outcome == "infrastructure_fault"
+
+
+@pytest.mark.parametrize("arm", ["canary", "baseline"])
+@pytest.mark.parametrize(("cut", "outcome"), [(2, "pass"), (9, "inconclusive")])
+def test_requests_that_outlast_the_run_are_no_failures_and_too_many_of_them_no_pass(
+    arm: str, cut: int, outcome: str
+) -> None:
+    """Whoever hangs is slow: a run must not be good because its slowest answers never came."""
+    samples = [
+        replace(sample, ok=False, error="censored")
+        if sample.arm == arm and sample.pair in range(0, 10 * cut, 10)
+        else sample
+        for sample in simulate(1, pairs=100, tokens=8)[1]
+    ]
+    verdict = judge(summary_of(samples), samples, OBJECTIVES, baseline_expected=True)
+    assert verdict.outcome == outcome
+    errors = next(check for check in verdict.checks if check.metric == "errors")
+    assert (errors.arm_value, errors.outcome) == (0.0, "pass")
+    assert any(f"9 of 100 requests of the {arm} outlasted the run" in why for why in verdict.reasons) == (
+        cut == 9
+    )
+
+
+@pytest.mark.parametrize("key", ["requests", "succeeded", "censored"])
+def test_rows_that_say_other_than_the_summary_decide_nothing(key: str) -> None:
+    summary, samples = simulate(1)
+    arm = summary["arms"]["canary"]
+    summary["arms"] = {**summary["arms"], "canary": {**arm, key: arm[key] + 1}}
+    verdict = judge(summary, samples, OBJECTIVES, baseline_expected=True)
+    assert verdict.outcome == "inconclusive"
+    assert f"the summary says {arm[key] + 1} {key} of the canary" in verdict.summary
+
+
+def test_a_baseline_that_is_too_small_is_not_compared_with() -> None:
+    samples = [
+        sample
+        for sample in simulate(1, pairs=60, tokens=8)[1]
+        if sample.arm == "canary" or (sample.pair or 0) < 49
+    ]
+    found = judge(summary_of(samples), samples, replace(OBJECTIVES, min_samples=50), baseline_expected=True)
+    assert found.outcome == "inconclusive"
+    assert [check for check in found.checks if check.kind == "baseline"] == []
+    assert any(check.kind == "slo" for check in found.checks)
 
 
 def split(canary: int, answered: int = 200, probes: int = 200) -> dict[str, Any]:

@@ -6,6 +6,9 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from tests.unit.rollout.simulated import simulate, summary_of
 from trainyard.rollout import watch
 from trainyard.rollout.judge import judge
@@ -61,6 +64,48 @@ def test_a_canary_that_fails_raises_the_alarm_and_one_that_fails_like_its_baseli
     both = watch.observe(simulate(4, errors=0.4, baseline_errors=0.4, tokens=4)[1], OBJECTIVES)
     assert both is not None
     assert both.alarm is None
+
+
+def test_no_alarm_comes_before_ten_pairs_or_before_the_evidence_that_was_agreed() -> None:
+    samples = simulate(1, pairs=40, slow=50.0, tokens=4)[1]
+    for pairs in range(1, 14):
+        seen = watch.observe(samples[: 2 * pairs], OBJECTIVES)
+        assert seen is not None
+        assert (seen.pairs, seen.alarm) == (pairs, 10 if pairs >= 10 else None)
+
+
+@pytest.mark.parametrize(("confidence", "needed"), [(0.95, 20.0), (0.99, 100.0)])
+def test_the_alarm_comes_with_the_pair_that_makes_the_evidence_what_was_agreed(
+    confidence: float, needed: float
+) -> None:
+    objectives = replace(OBJECTIVES, confidence=confidence)
+    samples = simulate(1, pairs=60, slow=1.5, sigma=0.5, tokens=8)[1]
+    seen = watch.observe(samples, objectives)
+    assert seen is not None
+    assert seen.alarm is not None
+    assert seen.alarm > 10
+    before = watch.observe(samples[: 2 * seen.alarm - 2], objectives)
+    assert before is not None
+    assert seen.needed == pytest.approx(needed)
+    assert before.worth < needed <= seen.worth
+
+
+def test_what_was_cut_off_by_the_end_of_the_run_is_no_failure() -> None:
+    samples = [
+        replace(sample, ok=False, error="censored") if sample.arm == "canary" and sample.pair else sample
+        for sample in simulate(4, tokens=4)[1]
+    ]
+    seen = watch.observe(samples, OBJECTIVES)
+    assert seen is not None
+    assert (seen.pairs, seen.alarm) == (1, None)
+
+
+def test_all_bets_together_stake_what_was_agreed_and_no_more() -> None:
+    nothing = np.full(30, math.nan)
+    for metrics in ((), ("ttft",), ("ttft", "itl", "e2e")):
+        paired = watch.Paired(dict.fromkeys(metrics, (nothing, nothing)), (nothing, None))
+        worth, _ = watch.accumulate(paired, 0.01)
+        assert np.exp(worth) == pytest.approx(1.0)
 
 
 def test_a_metric_with_a_gap_in_it_is_no_evidence() -> None:
