@@ -68,7 +68,7 @@ def main() -> int:
                 failed = True
                 print(f"benchmarks: {benchmark.name}: {error}", file=sys.stderr)
                 continue
-        found.append(results.document(benchmark, figures, load))
+        found.append(results.document(benchmark, figures, load, pairs=given.pairs, versions=options.versions))
         path = results.write(REPOSITORY / "build" / "bench", found[-1])
         console.print(f"  {time.monotonic() - begun:.0f} s, {path.relative_to(REPOSITORY)}")
     console.print(results.table(found))

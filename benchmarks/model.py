@@ -44,6 +44,7 @@ class Options:
 
     scratch: an empty folder, thrown away afterwards. pairs: how many to measure; None: as many as the
     benchmark finds right. home: of a stack that runs already, for benchmarks that need one. say: progress.
+    versions: of peers outside of this environment, by name; a benchmark writes them for the result.
     """
 
     repository: Path
@@ -51,6 +52,7 @@ class Options:
     pairs: int | None = None
     home: Path | None = None
     say: Callable[[str], None] = lambda text: None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

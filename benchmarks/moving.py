@@ -81,12 +81,12 @@ class Yard:
             **os.environ, **self.s3.environment, "PYTHONPATH": os.pathsep.join(map(str, paths)), **more,
         }  # fmt: skip
 
-    def fetch(self, bucket: str, revision: str, repo: str = REPO) -> tuple[Run, dict[str, Any]]:
-        """Our job as a pod runs it, and its result."""
+    def fetch(self, bucket: str, revision: str, repo: str = REPO, **more: str) -> tuple[Run, dict[str, Any]]:
+        """Our job as a pod runs it, and its result. more: of its environment."""
         job = {"bucket": bucket, "repo": repo, "revision": revision, "endpoint": self.hub.endpoint}
         run = measured(
             [sys.executable, "-m", "trainyard.jobs", "fetch"],
-            self.environment(TRAINYARD_JOB=json.dumps(job)),
+            self.environment(TRAINYARD_JOB=json.dumps(job), **more),
         )
         return run, json.loads(run.output.splitlines()[-1].partition("trainyard-result: ")[2])
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from benchmarks import provenance
 from benchmarks.model import Benchmark, Figure
 
 SCHEMA = 1
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def document(benchmark: Benchmark, figures: Sequence[Figure], load: float) -> dict[str, Any]:
+def document(
+    benchmark: Benchmark,
+    figures: Sequence[Figure],
+    load: float,
+    *,
+    pairs: int | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The result as JSON. The fields at the top are those of the first figure.
 
-    load: of the machine when it began (1-minute average); a busy machine spreads the figures.
+    load: of the machine when it began (1-minute average); a busy machine spreads the figures. pairs: as the
+    command line had it. versions: of what was measured beside us and is not in our environment.
     """
+    asked = "" if pairs is None else f" --pairs {pairs}"
     first = figures[0]
     return {
         "schema": SCHEMA,
@@ -33,7 +42,8 @@ def document(benchmark: Benchmark, figures: Sequence[Figure], load: float) -> di
         "met": all(figure.met is not False for figure in figures),
         "peer": benchmark.peer,
         "repeats": first.spread.count,
-        "command": f"python -m benchmarks --only {benchmark.name}",
+        "command": f"python -m benchmarks --only {benchmark.name}{asked}",
+        "settings": provenance.settings(),
         "figures": [
             {
                 "name": figure.name,
@@ -44,12 +54,9 @@ def document(benchmark: Benchmark, figures: Sequence[Figure], load: float) -> di
             }
             for figure in figures
         ],
-        "machine": {
-            "cores": os.cpu_count(),
-            "architecture": platform.machine(),
-            "python": platform.python_version(),
-            "load": round(load, 2),
-        },
+        "commit": provenance.commit(REPOSITORY),
+        "versions": {**provenance.versions(), **(versions or {})},
+        "machine": provenance.machine(load),
     }
 
 

@@ -71,6 +71,11 @@ class Tool:
             raise NotMeasured(f"there is no {self.program} in TRAINYARD_PEERS={folders!r}")
         return Path(found)
 
+    def version(self) -> str:
+        """As its own environment says. Raises NotMeasured."""
+        words = f"from importlib.metadata import version; print(version({self.program!r}))"
+        return self._call([str(self.find().parent / "python"), "-c", words], None).strip()
+
     def run(self, load: Load, folder: Path) -> Outcome:
         """folder: an empty one. Raises NotMeasured."""
         program, words = self.find(), folder / "tokenizer"
@@ -83,13 +88,15 @@ class Tool:
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise NotMeasured(f"{self.name} left no TTFT: {error!r}") from error
 
-    def _call(self, command: Sequence[str], folder: Path) -> None:
+    def _call(self, command: Sequence[str], folder: Path | None) -> str:
+        """What it printed."""
         try:
             done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotMeasured(f"{self.name}: {error}") from error
         if done.returncode:
             raise NotMeasured(f"{self.name} broke down: {(done.stderr or done.stdout)[-300:]}")
+        return done.stdout
 
 
 def _childrens_cpu() -> float:

@@ -48,7 +48,7 @@ def measure(options: Options) -> Sequence[Figure]:
 
 def _there(tool: Tool, options: Options) -> bool:
     try:
-        tool.find()
+        options.versions[tool.name] = tool.version()
     except NotMeasured as error:
         options.say(f"not measured: {error}")
         return False

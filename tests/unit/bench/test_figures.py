@@ -181,6 +181,24 @@ def test_a_sweep_that_was_ended_early_has_the_rates_that_were_asked_in_full() ->
     assert any("knee unknown" in line for line in render_summary({"arms": {}, "sweep": at_once}))
 
 
+def test_a_rate_is_not_kept_by_failing_fast_or_by_ending_later_and_later() -> None:
+    """First tokens are quick in both: what they show is no reason to call a rate good."""
+    rows = [{"seconds": 10, "rate": 4.0}, {"seconds": 10, "rate": 10.0}]
+    schedule = Arrivals.from_dict({"process": "constant", "stages": rows}, 1.0)
+    moments = schedule.schedule(3)
+    good = [made(started=due) for due in moments]
+    failing = [
+        broken("http_5xx", started=due) if due >= 10 and number % 10 == 0 else one
+        for number, (due, one) in enumerate(zip(moments, good, strict=True))
+    ]
+    # Answers of the second stage take longer, one after the other.
+    late = [made(started=due, e2e=0.15 + 0.5 * max(0.0, due - 10)) for due in moments]
+    for samples, kept in ((good, True), (failing, False), (late, False)):
+        steps = sweep(samples, ["canary"], schedule, seed=3, limit=0.5)["canary"]["steps"]
+        assert [step["good"] for step in steps] == [True, kept]
+        assert steps[1]["ttft_p95"] == pytest.approx(0.1)
+
+
 def test_a_load_of_one_rate_is_no_sweep() -> None:
     samples, schedule = climbed([4.0], 0.05)
     assert sweep(samples, ["canary"], schedule, seed=3) == {}

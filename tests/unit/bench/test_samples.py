@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trainyard.bench.health import judge_generator
 from trainyard.bench.metrics import parse_metrics
 from trainyard.bench.samples import FAILURES, Sample, pack, parse, unpack
-from trainyard.bench.summary import quantile, summarize
+from trainyard.bench.summary import quantile, summarize, values
 from trainyard.bench.warmup import settled
 from trainyard.bench.words import prompt
 from trainyard.bench.workload import Workload, order, payload
@@ -85,6 +85,7 @@ def test_every_kind_of_failure_is_counted_and_censored_ones_apart() -> None:
 def test_failures_do_not_enter_the_latencies() -> None:
     figures = summarize([sample(), sample(ok=False, error="cut", ttft=9.0)], ["canary"])
     assert figures["canary"]["ttft"]["max"] == 0.1
+    assert values([sample(), sample(ok=False, error="cut", ttft=9.0)], "ttft") == [0.1]
 
 
 def generator(**reading: float) -> list[str]:

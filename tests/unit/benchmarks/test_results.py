@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import registry, results
-from benchmarks.model import Bar, Benchmark, Figure, compared
+from benchmarks import __main__ as command
+from benchmarks import provenance, registry, results
+from benchmarks.model import Bar, Benchmark, Figure, NotMeasured, Options, compared
 from benchmarks.statistics import Pair, spread
 
 PAIRS = [Pair(1.2, 1.0), Pair(2.2, 2.0), Pair(1.0, 1.0)]
@@ -30,6 +33,68 @@ def test_a_result_has_the_fields_that_every_reader_needs(tmp_path: Path) -> None
     assert written["command"] == "python -m benchmarks --only some"
     assert written["figures"][0]["least"] == 1.0
     assert (tmp_path / "some.json").exists()
+
+
+def test_a_result_says_of_which_code_it_is_by_what_and_with_which_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAINYARD_BENCH_MIB", "256")
+    monkeypatch.setenv("TRAINYARD_PEERS", str(tmp_path))  # a place of this machine
+    found = results.document(
+        bench(), compared("reading", "s", "peer", PAIRS, None), 0.5, pairs=7, versions={"GuideLLM": "0.8.1"}
+    )
+    assert found["command"] == "python -m benchmarks --only some --pairs 7"
+    assert found["settings"] == {"TRAINYARD_BENCH_MIB": "256"}
+    assert found["versions"]["GuideLLM"] == "0.8.1"
+    assert {"locust", "numpy"} <= set(found["versions"])
+    assert {"cores", "architecture", "processor", "system", "python", "load"} == set(found["machine"])
+
+
+def test_a_result_of_changed_files_does_not_say_that_it_is_of_the_commit(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) is None
+
+    def git(*words: str) -> None:
+        user = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *user, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-qm", "one")
+    git("tag", "v1")
+    clean = provenance.commit(tmp_path)
+    assert clean is not None
+    assert len(clean) == 12
+    (tmp_path / "file").write_text("two")
+    assert provenance.commit(tmp_path) == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [([], 0), (["--strict"], 1), (["--only", "broken"], 2), (["--only", "missed", "--only", "broken"], 2)],
+)
+def test_a_missed_bar_is_shown_and_ends_with_one_only_where_that_was_asked_for(
+    words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    missed = Figure("figure", "s", spread([3.0]), Bar("<=", 2))
+
+    def broken(options: Options) -> list[Figure]:
+        raise NotMeasured("there is no server")
+
+    known = [
+        Benchmark("missed", "It is quick.", "a limit", 1, lambda options: [missed]),
+        Benchmark("broken", "It runs.", "a limit", 61, broken),
+    ]
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+    monkeypatch.setattr(command, "REPOSITORY", tmp_path)
+    monkeypatch.setattr("sys.argv", ["benchmarks", *words])
+    assert command.main() == code
+    printed = capsys.readouterr()
+    if code != 2 or len(words) > 2:
+        assert "NO" in printed.out
+        assert json.loads((tmp_path / "build" / "bench" / "missed.json").read_text())["met"] is False
+    assert ("there is no server" in printed.err) == (code == 2)
+    assert not (tmp_path / "build" / "bench" / "broken.json").exists()
 
 
 def test_a_result_names_no_place_of_this_machine() -> None:

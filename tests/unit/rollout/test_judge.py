@@ -201,6 +201,8 @@ def split(canary: int, answered: int = 200, probes: int = 200) -> dict[str, Any]
     [
         (split(10), 0.05, "pass"),
         (split(52), 0.25, "pass"),
+        (split(38), 0.25, "pass"),  # a healthy one is as far off once in twenty times
+        (split(29), 0.25, "infrastructure_fault"),  # once in two thousand
         (split(50), 0.05, "infrastructure_fault"),
         (split(0), 0.05, "infrastructure_fault"),
         (split(1), 0.0, "infrastructure_fault"),

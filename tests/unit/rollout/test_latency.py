@@ -87,6 +87,17 @@ def test_a_median_that_looks_equal_does_not_pass_before_it_is_shown_to_be() -> N
         assert (check.arm_value, check.outcome) == (check.baseline_value, outcome)
 
 
+def test_a_median_passes_where_the_end_of_its_interval_is_within_the_margin() -> None:
+    outcomes = set()
+    for factor in np.linspace(0.8, 1.25, 30):
+        check = compared(noise(1, 60) * factor, noise(2, 60))["ttft p50"]
+        assert check.high is not None
+        if abs(check.high / 1.25 - 1) > 0.001:
+            assert (check.outcome == "pass") == (check.high < 1.25)
+            outcomes.add(check.outcome)
+    assert outcomes == {"pass", "inconclusive"}
+
+
 def test_what_slows_both_arms_of_a_pair_cancels_out() -> None:
     shared = noise(3, 60, 1.0)
     assert compared(shared * noise(4, 60, 0.02), shared * noise(5, 60, 0.02))["ttft p50"].outcome == "pass"
@@ -147,7 +158,7 @@ def test_of_three_objectives_one_fails_only_beyond_what_would_fail_it_alone() ->
     ]  # fmt: skip
 
 
-def slo_outcomes(canary: Arm, **limits: float) -> Sequence[str]:
+def slo_outcomes(canary: Arm, **limits: Any) -> Sequence[str]:
     checks = check_slos(canary, replace(OBJECTIVES, **limits), np.random.default_rng(1))
     return [f"{check.metric} {check.outcome}" for check in checks]
 
