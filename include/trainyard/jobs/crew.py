@@ -24,8 +24,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainyard.bench.crew import TOGETHER_SECONDS, Known, Share
 from trainyard.bench.load import BEAT_SECONDS, Taken
@@ -39,6 +40,7 @@ PACK_LEVEL = 3  # of rows in passing
 SKEW_SECONDS = 1.0  # that clocks of two nodes may differ
 LATE_SECONDS = 0.2  # that have to be left before the go
 
+T = TypeVar("T")
 log = logging.getLogger("trainyard.jobs")
 
 
@@ -55,6 +57,12 @@ class Terms:
     silence_seconds: float = 45.0
     beat_seconds: float = BEAT_SECONDS
     go_seconds: float = 3.0
+
+    @property
+    def s3(self) -> dict[str, Any]:
+        """How to ask S3 where the others wait for our word: one connection that hangs must not use up all the
+        silence that is allowed, with the five times that `Objects` asks."""
+        return {"attempts": 2, "connect_seconds": 3.0, "read_seconds": max(1.0, self.silence_seconds / 12)}
 
     @classmethod
     def from_job(cls, job: Mapping[str, Any]) -> Terms:
@@ -118,7 +126,7 @@ class MeetingPlace:
             return self._wall() + TOGETHER_SECONDS
         if self._clock() - self._looked < LOOK_SECONDS:
             return None
-        found = self._look()
+        found = self._insist(self._look)
         waited = self._clock() - self._waiting
         if self.leads:
             missing = [k for k in range(self._terms.of) if f"ready-{k}.json" not in found]
@@ -132,7 +140,8 @@ class MeetingPlace:
                 )
             return None
         if "go.json" in found:
-            return self._checked(float(json.loads(self._store.get(f"{self._signals}go.json").body)["at"]))
+            said = self._insist(lambda: self._store.get(f"{self._signals}go.json").body)
+            return self._checked(float(json.loads(said)["at"]))
         if waited > self._terms.ready_seconds + self._terms.silence_seconds:
             raise TransientError(
                 f"worker 0 of the load test did not begin within {waited:.0f} s; nothing was measured"
@@ -243,31 +252,25 @@ class MeetingPlace:
 
     def finish(self, taken: Taken) -> None:
         """This worker's rows are complete."""
-        self._send()
-        self._say(
-            "done",
-            {
-                "began": taken.began,
-                "rows": self._sent,
-                "pieces": self._pieces,
-                "readings": list(taken.readings),
-                "seen": taken.seen.to_dict(),
-            },
-        )
+        self._insist(self._send)
+        done = {
+            "began": taken.began,
+            "rows": self._sent,
+            "pieces": self._pieces,
+            "readings": list(taken.readings),
+            "seen": taken.seen.to_dict(),
+        }
+        self._insist(partial(self._say, "done", done))
 
     def gather(self, taken: Taken) -> Taken:
         """What all measured. Waits until the others are done. Raises TransientError if one of them is
         lost."""
-        others = range(1, self._terms.of)
-        while missing := [k for k in others if f"done-{k}.json" not in (found := self._look())]:
-            self._live(taken.seen, taken.began)
-            self._note(found, taken.began)
+        while missing := self._insist(partial(self._missing, taken)):
             log.info("waiting for %s", _named(missing))
             time.sleep(min(self._terms.beat_seconds, LOOK_SECONDS))
         files, readings, seen = list(taken.files), list(taken.readings), [taken.seen]
-        for k, path in zip(others, self.files, strict=True):
-            done = json.loads(self._store.get(f"{self._signals}done-{k}.json").body)
-            self._fetch(k, done, taken.began)
+        for k, path in zip(range(1, self._terms.of), self.files, strict=True):
+            done = self._insist(partial(self._done, k, taken.began))
             with path.open("rb") as file:
                 rows = sum(1 for _ in file)
             if rows != done["rows"]:
@@ -278,6 +281,33 @@ class MeetingPlace:
             readings += done["readings"]
             seen.append(Progress.from_dict(done["seen"]))
         return replace(taken, files=tuple(files), readings=tuple(readings), seen=together(seen))
+
+    def _missing(self, taken: Taken) -> list[int]:
+        """Who is not done. The others hear of us meanwhile. Raises TransientError if one of them is lost."""
+        found = self._look()
+        missing = [k for k in range(1, self._terms.of) if f"done-{k}.json" not in found]
+        if missing:
+            self._live(taken.seen, taken.began)
+            self._note(found, taken.began)
+        return missing
+
+    def _done(self, worker: int, began: float) -> dict[str, Any]:
+        """What it says at its end; its rows are all in our file then."""
+        said: dict[str, Any] = json.loads(self._store.get(f"{self._signals}done-{worker}.json").body)
+        self._fetch(worker, said, began)
+        return said
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """S3 may be away for as long as a pod may be silent. What is asked may be asked twice."""
+        began = self._clock()
+        while True:
+            try:
+                return ask()
+            except StoreUnavailable as error:
+                if self._clock() - began > self._terms.silence_seconds:
+                    raise
+                log.warning("S3 does not answer, asking again: %s", error)
+            time.sleep(LOOK_SECONDS)
 
     def fail(self, error: BaseException) -> None:
         """Tell the others, so that they stop asking the servers. Best effort."""

@@ -55,7 +55,8 @@ def _run(job: dict[str, Any], workload: Workload, store: Any) -> dict[str, Any]:
         _close(job, summary, store, prefix)
         return _told(job, summary, prefix)
     terms = Terms.from_job(job)
-    crew, limits = MeetingPlace(store, prefix, terms), Limits.from_dict(job.get("objectives") or {})
+    crew = MeetingPlace(open_store(job, **terms.s3), prefix, terms)
+    limits = Limits.from_dict(job.get("objectives") or {})
     about = Described(job["model"], arms, workload, int(job.get("seed", 0)), limits, terms.of)
     try:
         with ExitStack() as kept:

@@ -133,11 +133,11 @@ def field(job: Mapping[str, Any], name: str, kind: type | tuple[type, ...], defa
     return value
 
 
-def open_store(job: Mapping[str, Any]) -> Any:
-    """The bucket that the job names, with the pod's own credentials."""
+def open_store(job: Mapping[str, Any], **options: Any) -> Any:
+    """The bucket that the job names, with the pod's own credentials. options: of `store.objects.client`."""
     from trainyard.store.objects import Objects, client
 
-    return Objects(client(), field(job, "bucket", str))
+    return Objects(client(**options), field(job, "bucket", str))
 
 
 def termination(error: BaseException, text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faulty_s3 import Rule, faulty_s3
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
 from trainyard.bench.samples import unpack
@@ -96,6 +97,35 @@ def test_two_pods_leave_one_summary_with_every_pair_once(
     assert Counter(sample.pair for sample in samples) == dict.fromkeys(range(60), 2)
     assert [sample.started for sample in samples] == sorted(sample.started for sample in samples)
     assert {sample.user for sample in samples} == {0, 1, 2}  # both took part
+
+
+def test_a_bucket_that_hangs_stumbles_and_loses_answers_costs_nothing(
+    s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
+) -> None:
+    with truth_server(ttft=0.01, itl=0.001) as server, faulty_s3(s3_server.endpoint) as faulty:
+        job = {
+            "bucket": bucket,
+            "output": OUTPUT,
+            "seed": 5,
+            "model": "m",
+            "arms": {"canary": [server.url]},
+            "workload": {**QUICK, "arrivals": {"process": "constant", "rate": 40}, "duration_seconds": 3},
+        }
+        faulty.rules += [
+            Rule("lost", "PUT", r"go\.json"),
+            Rule("hang", "PUT", r"beat-1"),  # one connection that says no more; the next one is well
+            Rule("status", "GET", r"list-type", times=8),  # more than a client repeats
+            Rule("status", "PUT", r"done-1", times=8),
+            Rule("hang", "GET", r"rows/"),
+        ]
+        start(pods, S3Server(faulty.endpoint), job, 2, tmp_path)
+        results = [ended(pod) for pod in pods]
+        asked = len(server.truths)
+    assert [code for code, _ in results] == [0, 0], "\n".join(output for _, output in results)
+    assert not any(rule.times for rule in faulty.rules)
+    store = Objects(s3_server.client(), bucket)
+    summary = json.loads(store.get(f"{OUTPUT}summary.json").body)
+    assert summary["arms"]["canary"]["requests"] == asked == 120
 
 
 def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_summary(
