@@ -93,6 +93,7 @@ class MeetingPlace:
         self._signals = f"{prefix}crew/{terms.attempt}/"
         self._rows = f"{prefix}rows/{terms.attempt}/"
         self._waiting = self._looked = clock()
+        self._before = wall()  # when we last knew that the leader had not begun
         self._heard: dict[int, tuple[str, float]] = {}
         self._others: dict[int, Progress] = {}
         self._fetched: dict[int, int] = {}
@@ -115,7 +116,7 @@ class MeetingPlace:
         return [self._folder / f"worker-{k}.ndjson" for k in range(1, self._terms.of)]
 
     def ready(self, folder: Path) -> None:
-        self._waiting, self._folder = self._clock(), folder
+        self._waiting, self._before, self._folder = self._clock(), self._wall(), folder
         for path in self.files:
             path.touch()
         if self._terms.of > 1:
@@ -126,6 +127,7 @@ class MeetingPlace:
             return self._wall() + TOGETHER_SECONDS
         if self._clock() - self._looked < LOOK_SECONDS:
             return None
+        asked = self._wall()
         found = self._insist(self._look)
         waited = self._clock() - self._waiting
         if self.leads:
@@ -142,6 +144,7 @@ class MeetingPlace:
         if "go.json" in found:
             said = self._insist(lambda: self._store.get(f"{self._signals}go.json").body)
             return self._checked(float(json.loads(said)["at"]))
+        self._before = asked
         if waited > self._terms.ready_seconds + self._terms.silence_seconds:
             raise TransientError(
                 f"worker 0 of the load test did not begin within {waited:.0f} s; nothing was measured"
@@ -161,8 +164,10 @@ class MeetingPlace:
         return at
 
     def _checked(self, at: float) -> float:
-        left = at - self._wall()
-        if not LATE_SECONDS <= left <= self._terms.go_seconds + SKEW_SECONDS:
+        now = self._wall()
+        left, written = at - now, at - self._terms.go_seconds
+        between = self._before - SKEW_SECONDS <= written <= now + SKEW_SECONDS
+        if left < LATE_SECONDS or not between:
             raise TransientError(
                 f"worker {self._terms.index} of the load test read a start {left:.1f} s away, which was "
                 f"{self._terms.go_seconds:.1f} s away when it was written: the clocks of the nodes "
