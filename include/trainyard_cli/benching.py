@@ -107,7 +107,7 @@ def outcome(summary: Mapping[str, Any]) -> str:
 def warm(url: str, model: str, workload: Workload) -> str:
     """Visits every bucket that the workload can reach, until latency settles; none of it is measured.
 
-    Raises PermanentError where the server does not answer.
+    Raises PermanentError or TransientError where the server does not answer.
     """
     together = min(workload.concurrency, MOST_TOGETHER)
     buckets = [

@@ -99,7 +99,8 @@ def warm_bucket(
     """Generate with prompts of one length until the latency settles, at most `rounds` times `together`.
 
     asking: how a server is asked, with pictures where it has those. silences: first rounds without a single
-    answer in time after which it gives up. Raises `PermanentError` if not a single round succeeds.
+    answer in time after which it gives up. Raises `PermanentError` if not a single round succeeds;
+    `TransientError` if nobody listened at all: a server that was taken away says nothing of its model.
     """
     how = asking or Workload()
     painter = Painter(how.images.width, how.images.height) if how.images else None
@@ -124,11 +125,17 @@ def warm_bucket(
         if settled(latencies) or silent == number + 1 == silences:
             break
     if not latencies:
-        raise PermanentError(
+        gone = all(gone_away(failure) for failure in failures)
+        raise (TransientError if gone else PermanentError)(
             f"{url} answered none of {number + 1} generations with prompts of {prompt_tokens} tokens"
             f"{f', {together} at once' if together > 1 else ''}; the last: {failures[-1]}"
         )
     return Bucket(url, prompt_tokens, tuple(latencies), tuple(failures), settled(latencies), together)
+
+
+def gone_away(problem: str) -> bool:
+    """problem: of a `Bucket` or a `Smoke`."""
+    return problem.startswith("connect: ")
 
 
 def _all_at_once(ask: Callable[[int], Exchange], numbers: Iterable[int]) -> list[Exchange]:

@@ -13,9 +13,17 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from trainyard.bench.warmup import Bucket, Smoke, as_rows, ask_smoke, inspect_server, warm_bucket
+from trainyard.bench.warmup import (
+    Bucket,
+    Smoke,
+    as_rows,
+    ask_smoke,
+    gone_away,
+    inspect_server,
+    warm_bucket,
+)
 from trainyard.bench.workload import Workload
-from trainyard.errors import PermanentError, Problem, Refused
+from trainyard.errors import PermanentError, Problem, Refused, TransientError
 from trainyard.jobs.runtime import open_store
 
 SCHEMA = "trainyard.warmup/1"
@@ -25,7 +33,8 @@ AT_ONCE = 8  # servers
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Raises `PermanentError` if a smoke prompt fails or a bucket never answers."""
+    """Raises `PermanentError` if a smoke prompt fails or a bucket never answers, `TransientError` if a server
+    went away meanwhile."""
     problems = [
         Problem(field, job.get(field), "is needed by the warm-up", "Set it in the job document")
         for field in ("bucket", "output", "model", "urls", "prompts")
@@ -79,7 +88,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         }
         open_store(job).put(key, json.dumps(document, indent=1).encode())
     if failed:
-        raise PermanentError(
+        gone = all(gone_away(smoke.problem) for smoke in failed)
+        raise (TransientError if gone else PermanentError)(
             f"{len(failed)} of {len(smokes)} smoke prompts failed, first {failed[0].prompt!r} "
             f"at {failed[0].url}: {failed[0].problem}"
         )

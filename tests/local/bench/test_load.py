@@ -20,7 +20,7 @@ from trainyard.bench.load import run_load
 from trainyard.bench.samples import unpack
 from trainyard.bench.shapes import Conversation
 from trainyard.bench.split import observe_split
-from trainyard.bench.warmup import ask_smoke, inspect_server, warm_bucket
+from trainyard.bench.warmup import Bucket, ask_smoke, inspect_server, warm_bucket
 from trainyard.bench.workload import Workload
 from trainyard.errors import PermanentError, Refused, TransientError
 from trainyard.jobs import loadtest, warmup
@@ -92,6 +92,16 @@ def test_what_is_in_flight_at_the_end_is_drained_or_counted_as_censored() -> Non
     assert figures["censored"] == asked["hang"] == 4  # every user hangs in the end
     assert figures["succeeded"] == asked[""]
     assert len(samples) == sum(asked.values())
+
+
+def test_an_open_loop_waits_for_the_answers_to_what_it_sent_last() -> None:
+    arrivals = {"process": "constant", "rate": 20}
+    workload = Workload(**{**QUICK, "duration_seconds": 0.5, "arrivals": arrivals, "drain_seconds": 3.0})
+    with truth_server(ttft=0.6, itl=0.001) as server:  # the first token comes when the schedule is over
+        samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=workload, seed=1)
+    figures = summary["arms"]["canary"]
+    assert (figures["requests"], figures["succeeded"], figures["censored"]) == (10, 10, 0)
+    assert all(sample.e2e is not None and sample.e2e > 0.6 for sample in samples)
 
 
 def test_no_request_begins_when_the_run_is_over() -> None:
@@ -240,6 +250,19 @@ def test_a_server_that_never_answers_a_bucket_is_a_permanent_error() -> None:
     with truth_server(faults=("http_5xx",)) as server:
         with pytest.raises(PermanentError, match=r"none of 3 generations .* 500: oops"):
             warm_bucket(server.url, "m", 16, rounds=3, output_tokens=4, timeout=5)
+
+
+def test_a_server_that_was_taken_away_is_asked_for_again(
+    store: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pod was evicted while it warmed up: that says nothing of the model."""
+    with pytest.raises(TransientError, match=r"none of 3 generations .* connect: "):
+        warm_bucket("http://127.0.0.1:9", "m", 16, rounds=3, output_tokens=4, timeout=5)
+    monkeypatch.setattr(warmup, "inspect_server", lambda url, model, timeout: {"url": url})
+    monkeypatch.setattr(warmup, "warm_bucket", lambda *_, **__: Bucket("u", 16, (0.1,), (), True))
+    job = {"bucket": store.bucket, "output": "w/", "model": "m", "prompts": ["hello"]}
+    with pytest.raises(TransientError, match=r"1 of 1 smoke prompts failed.* connect: "):
+        warmup.run({**job, "urls": ["http://127.0.0.1:9"]})
 
 
 def test_a_server_of_another_model_is_refused() -> None:
