@@ -89,7 +89,7 @@ class MeetingPlace:
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._terms, self._wall, self._clock = store, terms, wall, clock
+        self._store, self.terms, self._wall, self._clock = store, terms, wall, clock
         self._signals = f"{prefix}crew/{terms.attempt}/"
         self._rows = f"{prefix}rows/{terms.attempt}/"
         self._waiting = self._looked = clock()
@@ -103,27 +103,27 @@ class MeetingPlace:
 
     @property
     def share(self) -> Share:
-        return Share(self._terms.index, self._terms.of)
+        return Share(self.terms.index, self.terms.of)
 
     @property
     def leads(self) -> bool:
-        return self._terms.index == 0
+        return self.terms.index == 0
 
     @property
     def files(self) -> list[Path]:
         if self._folder is None or not self.leads:
             return []
-        return [self._folder / f"worker-{k}.ndjson" for k in range(1, self._terms.of)]
+        return [self._folder / f"worker-{k}.ndjson" for k in range(1, self.terms.of)]
 
     def ready(self, folder: Path) -> None:
         self._waiting, self._before, self._folder = self._clock(), self._wall(), folder
         for path in self.files:
             path.touch()
-        if self._terms.of > 1:
+        if self.terms.of > 1:
             self._say("ready", {"at": self._wall()})
 
     def go(self) -> float | None:
-        if self._terms.of == 1:
+        if self.terms.of == 1:
             return self._wall() + TOGETHER_SECONDS
         if self._clock() - self._looked < LOOK_SECONDS:
             return None
@@ -131,49 +131,49 @@ class MeetingPlace:
         found = self._insist(self._look)
         waited = self._clock() - self._waiting
         if self.leads:
-            missing = [k for k in range(self._terms.of) if f"ready-{k}.json" not in found]
+            missing = [k for k in range(self.terms.of) if f"ready-{k}.json" not in found]
             if not missing:
                 return self._start()
-            if waited > self._terms.ready_seconds:
+            if waited > self.terms.ready_seconds:
                 raise TransientError(
                     f"{_named(missing)} of the load test did not turn up within "
-                    f"{self._terms.ready_seconds:.0f} s; nothing was measured. See whether the pods "
-                    f"found a place: kubectl get pods -l trainyard.dev/attempt={self._terms.attempt}"
+                    f"{self.terms.ready_seconds:.0f} s; nothing was measured. See whether the pods "
+                    f"found a place: kubectl get pods -l trainyard.dev/attempt={self.terms.attempt}"
                 )
             return None
         if "go.json" in found:
             said = self._insist(lambda: self._store.get(f"{self._signals}go.json").body)
             return self._checked(float(json.loads(said)["at"]))
         self._before = asked
-        if waited > self._terms.ready_seconds + self._terms.silence_seconds:
+        if waited > self.terms.ready_seconds + self.terms.silence_seconds:
             raise TransientError(
                 f"worker 0 of the load test did not begin within {waited:.0f} s; nothing was measured"
             )
         return None
 
     def _start(self) -> float:
-        at = self._wall() + self._terms.go_seconds
+        at = self._wall() + self.terms.go_seconds
         # Not over an earlier one: two leaders of one attempt would each believe to be the one.
         try:
             self._store.put_new(f"{self._signals}go.json", json.dumps({"at": at}).encode())
         except Conflict as error:
             raise TransientError(
-                f"attempt {self._terms.attempt} of the load test was begun by another leader"
+                f"attempt {self.terms.attempt} of the load test was begun by another leader"
             ) from error
-        self._heard = {k: ("", self._clock()) for k in range(self._terms.of)}
+        self._heard = {k: ("", self._clock()) for k in range(self.terms.of)}
         return at
 
     def _checked(self, at: float) -> float:
         now = self._wall()
-        left, written = at - now, at - self._terms.go_seconds
+        left, written = at - now, at - self.terms.go_seconds
         between = self._before - SKEW_SECONDS <= written <= now + SKEW_SECONDS
         if left < LATE_SECONDS or not between:
             raise TransientError(
-                f"worker {self._terms.index} of the load test read a start {left:.1f} s away, which was "
-                f"{self._terms.go_seconds:.1f} s away when it was written: the clocks of the nodes "
+                f"worker {self.terms.index} of the load test read a start {left:.1f} s away, which was "
+                f"{self.terms.go_seconds:.1f} s away when it was written: the clocks of the nodes "
                 "differ, or S3 was slow"
             )
-        self._heard = {k: ("", self._clock()) for k in range(self._terms.of)}
+        self._heard = {k: ("", self._clock()) for k in range(self.terms.of)}
         return at
 
     def beat(self, lines: Sequence[bytes], known: Known, began: float) -> Known:
@@ -181,7 +181,7 @@ class MeetingPlace:
         halted = known.halted
         try:
             self._send()
-            if self._terms.of > 1:
+            if self.terms.of > 1:
                 self._live(known.seen, began)
                 found = self._look()
                 self._note(found, began)
@@ -189,9 +189,9 @@ class MeetingPlace:
                     self._store.put(f"{self._signals}halt.json", b"{}")
                 halted = halted or "halt.json" in found
         except StoreUnavailable as error:
-            if self._terms.of == 1:
+            if self.terms.of == 1:
                 self._unsent = []  # they are on our disk, and nobody else waits for them
-            elif self._clock() - self._looked > self._terms.silence_seconds:
+            elif self._clock() - self._looked > self.terms.silence_seconds:
                 raise  # the others think us lost by now
             log.warning("S3 does not answer, the load test goes on: %s", error)
         return Known(together([known.seen, *self._others.values()]), halted)
@@ -206,7 +206,7 @@ class MeetingPlace:
     def _send(self) -> None:
         if self._unsent:
             body = gzip.compress(b"\n".join(self._unsent) + b"\n", PACK_LEVEL, mtime=0)
-            self._store.put(self._piece(self._terms.index, self._pieces + 1), body)
+            self._store.put(self._piece(self.terms.index, self._pieces + 1), body)
             self._pieces += 1
             self._sent += len(self._unsent)
             self._unsent = []
@@ -218,7 +218,7 @@ class MeetingPlace:
         """Name of every signal and its version. Raises TransientError if somebody gave up."""
         found = {info.key.removeprefix(self._signals): info.etag for info in self._store.list(self._signals)}
         for name in sorted(found):
-            if name.startswith("failed-") and name != f"failed-{self._terms.index}.json":
+            if name.startswith("failed-") and name != f"failed-{self.terms.index}.json":
                 why = json.loads(self._store.get(f"{self._signals}{name}").body)
                 raise TransientError(f"{_named([why['worker']])} of the load test gave up: {why['message']}")
         self._looked = self._clock()
@@ -227,8 +227,8 @@ class MeetingPlace:
     def _note(self, found: Mapping[str, str], began: float) -> None:
         """Who lives, and what they have seen. Raises TransientError for whoever does not."""
         lost = []
-        for k in range(self._terms.of):
-            if k == self._terms.index or f"done-{k}.json" in found:
+        for k in range(self.terms.of):
+            if k == self.terms.index or f"done-{k}.json" in found:
                 continue
             version, since = self._heard.get(k, ("", self._clock()))
             now = found.get(f"beat-{k}.json", "")
@@ -238,11 +238,11 @@ class MeetingPlace:
                     said = json.loads(self._store.get(f"{self._signals}beat-{k}.json").body)
                     self._others[k] = Progress.from_dict(said["seen"])
                     self._fetch(k, said, began)
-            elif self._clock() - since > self._terms.silence_seconds:
+            elif self._clock() - since > self.terms.silence_seconds:
                 lost.append(k)
         if lost:
             raise TransientError(
-                f"{_named(lost)} of the load test said nothing for {self._terms.silence_seconds:.0f} s; what "
+                f"{_named(lost)} of the load test said nothing for {self.terms.silence_seconds:.0f} s; what "
                 "was measured is not judged"
             )
 
@@ -272,9 +272,9 @@ class MeetingPlace:
         lost."""
         while missing := self._insist(partial(self._missing, taken)):
             log.info("waiting for %s", _named(missing))
-            time.sleep(min(self._terms.beat_seconds, LOOK_SECONDS))
+            time.sleep(min(self.terms.beat_seconds, LOOK_SECONDS))
         files, readings, seen = list(taken.files), list(taken.readings), [taken.seen]
-        for k, path in zip(range(1, self._terms.of), self.files, strict=True):
+        for k, path in zip(range(1, self.terms.of), self.files, strict=True):
             done = self._insist(partial(self._done, k, taken.began))
             with path.open("rb") as file:
                 rows = sum(1 for _ in file)
@@ -290,7 +290,7 @@ class MeetingPlace:
     def _missing(self, taken: Taken) -> list[int]:
         """Who is not done. The others hear of us meanwhile. Raises TransientError if one of them is lost."""
         found = self._look()
-        missing = [k for k in range(1, self._terms.of) if f"done-{k}.json" not in found]
+        missing = [k for k in range(1, self.terms.of) if f"done-{k}.json" not in found]
         if missing:
             self._live(taken.seen, taken.began)
             self._note(found, taken.began)
@@ -309,17 +309,17 @@ class MeetingPlace:
             try:
                 return ask()
             except StoreUnavailable as error:
-                if self._clock() - began > self._terms.silence_seconds:
+                if self._clock() - began > self.terms.silence_seconds:
                     raise
                 log.warning("S3 does not answer, asking again: %s", error)
             time.sleep(LOOK_SECONDS)
 
     def fail(self, error: BaseException) -> None:
         """Tell the others, so that they stop asking the servers. Best effort."""
-        if self._terms.of > 1:
+        if self.terms.of > 1:
             with suppress(TrainyardError):
                 words = f"{type(error).__name__}: {error}".rstrip(": ")
-                self._say("failed", {"worker": self._terms.index, "message": words})
+                self._say("failed", {"worker": self.terms.index, "message": words})
 
     def clean(self) -> None:
         """Nothing here is needed once the summary stands. Best effort: old ones go with their release."""
@@ -332,7 +332,7 @@ class MeetingPlace:
 
     def _say(self, what: str, document: Mapping[str, Any]) -> None:
         body = json.dumps(document, separators=(",", ":")).encode()
-        self._store.put(f"{self._signals}{what}-{self._terms.index}.json", body)
+        self._store.put(f"{self._signals}{what}-{self.terms.index}.json", body)
 
 
 def _named(workers: Sequence[int]) -> str:

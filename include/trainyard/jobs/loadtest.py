@@ -42,52 +42,54 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Returns where the files are, and the summary in short. Raises Refused, StoreUnavailable, and
     TransientError where one of several pods is lost."""
     _check(job)
-    store = open_store(job)
-    with with_trace(job.get("workload") or {}, store) as described:
-        return _run(job, Workload.from_dict(described), store)
-
-
-def _run(job: dict[str, Any], workload: Workload, store: Any) -> dict[str, Any]:
-    arms = {arm: urls for arm, urls in job["arms"].items() if urls}
-    prefix = job["output"].rstrip("/") + "/"
+    store, prefix, terms = open_store(job), job["output"].rstrip("/") + "/", Terms.from_job(job)
     if job.get("observe_seconds"):
         summary = observe_only(job, store, prefix)
         _close(job, summary, store, prefix)
         return _told(job, summary, prefix)
-    terms = Terms.from_job(job)
     crew = MeetingPlace(open_store(job, **terms.s3), prefix, terms)
-    limits = Limits.from_dict(job.get("objectives") or {})
-    about = Described(job["model"], arms, workload, int(job.get("seed", 0)), limits, terms.of)
     try:
-        with ExitStack() as kept:
-            with Beside(job, store, workload.seconds) as beside:
-                taken = kept.enter_context(
-                    measure(
-                        model=about.model,
-                        arms=arms,
-                        workload=workload,
-                        seed=about.seed,
-                        share=crew.share,
-                        crew=crew,
-                        beat_seconds=terms.beat_seconds,
-                        stop=beside.stop,
-                        say=log.info,
-                    )
-                )
-            if not crew.leads:
-                crew.finish(taken)
-                return {"worker": terms.index, "of": terms.of}
-            taken = crew.gather(taken)
-            rows = Rows(taken.files)
-            summary = summarized(rows, about, taken) | beside.keep(prefix)
-            packed = taken.folder / "samples.ndjson.gz"
-            rows.pack(packed)
-            upload_file(store, packed, f"{prefix}samples.ndjson.gz")
-            _close(job, summary, store, prefix)
-    except BaseException as error:  # a signal too: nobody is to ask the servers for a test that is over
+        with with_trace(job.get("workload") or {}, store) as described:
+            told = _run(job, Workload.from_dict(described), store, prefix, crew)
+    except BaseException as error:  # a signal too: nobody is to wait, or to ask the servers, for what is over
         crew.fail(error)
         raise
-    crew.clean()
+    if crew.leads:
+        crew.clean()
+    return told
+
+
+def _run(
+    job: dict[str, Any], workload: Workload, store: Any, prefix: str, crew: MeetingPlace
+) -> dict[str, Any]:
+    arms = {arm: urls for arm, urls in job["arms"].items() if urls}
+    terms, limits = crew.terms, Limits.from_dict(job.get("objectives") or {})
+    about = Described(job["model"], arms, workload, int(job.get("seed", 0)), limits, terms.of)
+    with ExitStack() as kept:
+        with Beside(job, store, workload.seconds) as beside:
+            taken = kept.enter_context(
+                measure(
+                    model=about.model,
+                    arms=arms,
+                    workload=workload,
+                    seed=about.seed,
+                    share=crew.share,
+                    crew=crew,
+                    beat_seconds=terms.beat_seconds,
+                    stop=beside.stop,
+                    say=log.info,
+                )
+            )
+        if not crew.leads:
+            crew.finish(taken)
+            return {"worker": terms.index, "of": terms.of}
+        taken = crew.gather(taken)
+        rows = Rows(taken.files)
+        summary = summarized(rows, about, taken) | beside.keep(prefix)
+        packed = taken.folder / "samples.ndjson.gz"
+        rows.pack(packed)
+        upload_file(store, packed, f"{prefix}samples.ndjson.gz")
+        _close(job, summary, store, prefix)
     return _told(job, summary, prefix)
 
 

@@ -19,7 +19,7 @@ from tests.support.faulty_s3 import Rule, faulty_s3
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
 from trainyard.bench.samples import unpack
-from trainyard.jobs.runtime import EXIT_TRANSIENT, RESULT_PREFIX
+from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_TRANSIENT, RESULT_PREFIX
 from trainyard.store.objects import Objects
 
 ROOT = Path(__file__).parents[3] / "include"
@@ -40,8 +40,10 @@ def pods() -> Iterator[Pods]:
         pod.communicate()
 
 
-def start(pods: Pods, s3: S3Server, job: dict[str, Any], of: int, tmp_path: Path) -> None:
-    for index in range(of):
+def start(
+    pods: Pods, s3: S3Server, job: dict[str, Any], of: int, tmp_path: Path, only: int | None = None
+) -> None:
+    for index in range(of) if only is None else [only]:
         told = {**job, "crew": {"index": index, "of": of, "attempt": "0a", **SOON}}
         environment = {
             **os.environ,
@@ -156,3 +158,24 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
     kept = {info.key.removeprefix(OUTPUT) for info in store.list(OUTPUT)}
     assert "summary.json" not in kept
     assert {"crew/0a/failed-0.json", "rows/0a/1/000001.ndjson.gz"} < kept  # to look at; the others heard
+
+
+def test_a_pod_that_cannot_even_begin_is_not_waited_for(
+    s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
+) -> None:
+    Objects(s3_server.client(), bucket).put("traces/friday.jsonl", b'{"at": 0}\n{"at": 1}\n')
+    workload = {**QUICK, "arrivals": {"process": "trace"}}
+    job = {
+        "bucket": bucket,
+        "output": OUTPUT,
+        "seed": 5,
+        "model": "m",
+        "arms": {"canary": ["http://127.0.0.1:9"]},
+    }
+    for index, trace in enumerate(("friday", "gone")):
+        own = {**job, "workload": {**workload, "trace": f"traces/{trace}.jsonl"}}
+        start(pods, s3_server, own, 2, tmp_path, only=index)
+    results = [ended(pod) for pod in pods]
+    assert [code for code, _ in results] == [EXIT_TRANSIENT, EXIT_PERMANENT], results
+    assert "worker 1 of the load test gave up: " in results[0][1]
+    assert "traces/gone.jsonl" in results[0][1]
