@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainyard.bench.arrivals import PROCESSES, Arrivals, Stage
-from trainyard.bench.health import TICK_SECONDS, judge_generator, with_missed, worst
+from trainyard.bench.health import TICK_SECONDS, Lag, judge_generator, with_missed, worst
 from trainyard.bench.samples import Sample
 from trainyard.bench.summary import summarize
 from trainyard.bench.workload import Workload
@@ -101,6 +101,7 @@ def test_a_schedule_that_was_not_kept_makes_the_run_invalid() -> None:
     reading = {"loop_lag_p99_seconds": 0.0, "cpu_share": 0.1, "scheduled": 2}
     assert reasons(reading, [sample(), sample()]) == []
     assert "the schedule has 2" in reasons(reading, [sample()])[0]
+    assert "3 requests were sent, the schedule has 2" in reasons(reading, [sample()] * 3)
     assert "sent 200 ms late" in reasons(reading, [sample(intended=-0.2)] * 2)[0]
 
 
@@ -108,6 +109,8 @@ def test_one_long_stall_counts_as_all_the_ticks_that_it_swallowed() -> None:
     steady = [0.0] * 950
     assert len(with_missed([*steady, 0.5])) == len(steady) + 1 + round(0.5 / TICK_SECONDS)
     assert sorted(with_missed([*steady, 0.5]))[-10] > 0.3
+    lag = Lag(lambda seconds: None, late=[*steady, 0.5])
+    assert lag.reading()["loop_lag_p99_seconds"] > 0.3  # one tick of a thousand would not show
 
 
 def test_of_several_generators_the_worst_counts_and_a_silent_one_spoils_all() -> None:
