@@ -11,7 +11,7 @@ from trainyard.stages.measure import judged, load_pod, may_extend
 PHASE = "load"
 
 
-def pod(ctx: Context, release: Release) -> Object | Skip:
+def pod(ctx: Context, release: Release) -> Object | Skip | None:
     return load_pod(ctx, release, PHASE, release.spec.rollout.load.seconds, split=False)
 
 

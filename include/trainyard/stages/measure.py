@@ -17,7 +17,7 @@ from trainyard.stages.context import Context
 from trainyard.stages.figures import limits_of, with_economy
 from trainyard.stages.health import sickness
 from trainyard.stages.measured import Measured, gather, prefix, summaries
-from trainyard.stages.workers import dismiss, muster
+from trainyard.stages.workers import dismiss, leads, muster
 from trainyard.stages.workloads import workload_of
 
 CANARY, BASELINE = "canary", "baseline"
@@ -28,12 +28,15 @@ _RECORDED = ("schema", "workload", "generator", "split", "sweep", "live", "stopp
 
 def load_pod(
     ctx: Context, release: Release, phase: str, seconds: float, *, split: bool, synthetic: bool = True
-) -> Object:
-    """The pod of one part. Canary and baseline are asked in turn, through their own Services.
+) -> Object | None:
+    """The pod of one part. Canary and baseline are asked in turn, through their own Services. None: what an
+    earlier try measured has to be judged first, or is enough.
 
     synthetic: false only watches what the servers say of the real traffic.
     """
     load, parts = release.spec.rollout.load, list(summaries(ctx.objects, release, phase))
+    if nothing_to_measure(release, phase, len(parts)) and not leads(ctx, release, phase):
+        return None
     releases = {CANARY: release.id} | ({BASELINE: release.previous} if release.previous else {})
     arms = {arm: urls_of(ctx.cluster, ctx.settings, name) for arm, name in releases.items()}
     job: dict[str, Any] = {
@@ -121,6 +124,17 @@ def verdict_on(
         expected_share=weight / 100 if weight is not None else None,
         device=device,
         live=data.live,
+    )
+
+
+def nothing_to_measure(release: Release, phase: str, parts: int) -> bool:
+    """Whether a try has nothing to measure: the one before it had, and failed on its way to the verdict, or
+    between the verdict and its own end."""
+    verdict = release.verdicts.get(phase) or {}
+    if parts > verdict.get("parts", 0):
+        return True
+    return parts > 0 and (
+        verdict.get("outcome") in ("pass", "fail") or parts > release.spec.rollout.extensions
     )
 
 

@@ -20,7 +20,7 @@ def phase_of(number: int) -> str:
     return f"step-{number}"
 
 
-def pod(ctx: Context, release: Release, number: int) -> Object | Skip:
+def pod(ctx: Context, release: Release, number: int) -> Object | Skip | None:
     """Moves the weight, waits until the gateway has taken it over, and returns the measuring pod."""
     steps = release.spec.rollout.steps
     if number > len(steps):

@@ -45,6 +45,11 @@ def muster(ctx: Context, release: Release, phase: str, leader: Object) -> Object
     return leader
 
 
+def leads(ctx: Context, release: Release, phase: str) -> bool:
+    """Whether the pod that the task follows is there, at work or not yet read."""
+    return any(_is_leader(pod) for pod in _pods(ctx, release, phase))
+
+
 def dismiss(ctx: Context, release: Release, phase: str) -> None:
     """The phase was measured: its other pods are of no more use."""
     for pod in _pods(ctx, release, phase):

@@ -48,7 +48,8 @@ class JobPodOperator(ReleaseOperator):
             if isinstance(manifest, Skip):
                 self.close(context, ctx, release, manifest)
                 return
-            self._follow(context, self._operator(ctx, manifest), None)
+            if manifest is not None:  # None: an earlier try's pod has done it, and only the end is missing
+                self._follow(context, self._operator(ctx, manifest), None)
             self._finish(context)
 
     def trigger_reentry(self, context: AirflowContext, event: dict[str, Any]) -> None:

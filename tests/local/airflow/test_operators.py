@@ -11,7 +11,8 @@ import pytest
 from tests.support.world import World
 from trainyard.errors import LeaseLost, NotFound, PermanentError, StoreUnavailable
 from trainyard.release import Release
-from trainyard.stages import publish, record
+from trainyard.stages import load, publish, record
+from trainyard.stages.context import Done
 from trainyard.store import keys
 from trainyard.store.bundles import bundle_usable, read_bundle
 
@@ -75,6 +76,22 @@ def test_a_stage_with_nothing_to_do_is_skipped(world: World, monkeypatch: pytest
     with pytest.raises(AirflowSkipException, match="published already"):
         run(world, release, monkeypatch, "StageOperator", "publish")
     assert world.load(release).stages["publish"].state == "skipped"
+
+
+def test_a_stage_whose_pod_has_done_its_work_already_makes_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainyard_airflow import seams
+    from trainyard_airflow.operators.pod import JobPodOperator
+
+    release = world.planned()
+    monkeypatch.setattr(seams, "context", lambda ti=None: world.again())
+    monkeypatch.setattr(load, "pod", lambda ctx, release: None)
+    monkeypatch.setattr(load, "finish", lambda ctx, release: Done("judged at last"))
+    context: Any = {"ti": TaskInstance({"model": release.model, "release": release.id})}
+    JobPodOperator(task_id="load_test", stage="load").execute(context)
+    assert world.load(release).stages["load_test"].note == "judged at last"
+    assert not world.ctx.cluster.list("Pod", world.ctx.settings.jobs_namespace)
 
 
 def test_a_permanent_error_fails_at_once_and_is_recorded(

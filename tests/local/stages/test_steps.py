@@ -113,10 +113,18 @@ def test_a_step_may_be_judged_by_real_traffic_alone_and_measures_on_while_there_
     world.endpoints(second, "127.64.0.2")
     promote.shift(world.again(), second, {first.id: 90, second.id: 10})
     accept(world)
-    pod = step.pod(world.again(), world.load(second), 1)
-    assert isinstance(pod, dict)
-    variables = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
-    job = json.loads(variables["TRAINYARD_JOB"])
+
+    def asked() -> dict[str, Any] | None:
+        pod = step.pod(world.again(), world.load(second), 1)
+        if pod is None:
+            return None
+        assert isinstance(pod, dict)
+        variables = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+        found: dict[str, Any] = json.loads(variables["TRAINYARD_JOB"])
+        return found
+
+    job = asked()
+    assert job is not None
     assert job["observe_seconds"] == 120
     assert job["servers"]["canary"] == ["http://127.64.0.2:8000"]
 
@@ -124,13 +132,18 @@ def test_a_step_may_be_judged_by_real_traffic_alone_and_measures_on_while_there_
         return step.finish(world.again(), world.load(second), 1).note
 
     observed(world, second, 0, seed=1, spans=6, share=0.1)
+    assert asked() is None  # a try that was lost before the verdict: its part is judged, not measured again
     with pytest.raises(Inconclusive, match="Measuring on"):
         judged()
+    extended = asked()
+    assert extended is not None
+    assert extended["output"].endswith("/step-1/1/")
     observed(world, second, 1, seed=2, spans=2, share=0.1)
     with pytest.raises(Undecided, match="Nothing was decided"):
         judged()
     observed(world, second, 1, seed=2, spans=60, share=0.1)
     assert "servers: ttft p95" in judged()
+    assert asked() is None  # and so is one that was lost after it
     verdict = world.load(second).verdicts["step-1"]
     assert (verdict["outcome"], verdict["parts"], verdict["summary"]["synthetic"]) == ("pass", 2, False)
     assert world.load(second).weights[-1].observed == {second.id: 0.1}
