@@ -78,8 +78,9 @@ class Alone:
 class Watch(Protocol):
     """Whoever may end a test early."""
 
-    def follow(self, files: Sequence[Path], halt: Path) -> None:
-        """Begin to read the rows that are added to `files`. To end the test, make the file `halt`."""
+    def follow(self, files: Sequence[Path], halt: Path, began: float) -> None:
+        """Begin to read the rows that are added to `files`. To end the test, make the file `halt`. began: of
+        the test, on the monotonic clock; with several machines some seconds ahead."""
 
     def end(self) -> None:
         """Nothing more will come."""

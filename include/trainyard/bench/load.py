@@ -172,7 +172,7 @@ class _Run:
         self._told = began
         if self._stop:
             files = [*(generator.rows for generator in self._generators), *self._crew.files]
-            self._stop.follow(files, self._halt)
+            self._stop.follow(files, self._halt, began)
         try:
             self._until_end(began)
         finally:

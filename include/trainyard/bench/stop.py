@@ -35,9 +35,11 @@ class EarlyStop:
         self._cpu, self._looks = 0.0, 0
         self.found: dict[str, Any] | None = None
 
-    def follow(self, files: Sequence[Path], halt: Path) -> None:
-        """halt: the file that tells the generators to end, made on an alarm."""
-        self._thread = threading.Thread(target=self._run, args=(files, halt), name="watch", daemon=True)
+    def follow(self, files: Sequence[Path], halt: Path, began: float) -> None:
+        """halt: the file that tells the generators to end, made on an alarm. began: monotonic seconds."""
+        self._thread = threading.Thread(
+            target=self._run, args=(files, halt, began), name="watch", daemon=True
+        )
         self._thread.start()
 
     def end(self) -> None:
@@ -49,10 +51,10 @@ class EarlyStop:
         """looks, and the seconds of a core that they took."""
         return {"looks": self._looks, "cpu_seconds": round(self._cpu, 3)}
 
-    def _run(self, files: Sequence[Path], halt: Path) -> None:
+    def _run(self, files: Sequence[Path], halt: Path, began: float) -> None:
         with contextlib.suppress(OSError, AttributeError):  # Linux knows a niceness for each thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        began, pause, places = time.monotonic(), self._every, [0] * len(files)
+        pause, places = self._every, [0] * len(files)
         while not self._over.wait(pause):
             before = time.thread_time()
             try:
@@ -67,7 +69,7 @@ class EarlyStop:
             self._cpu += took
             pause = max(self._every, took / MOST_OF_A_CORE)
             if told is not None:
-                self.found = {"at": round(time.monotonic() - began, 3), **told}
+                self.found = {"at": round(max(0.0, time.monotonic() - began), 3), **told}
                 log.info("Stopping the load test: %s", ", ".join(told["reasons"]))
                 halt.touch()
                 return

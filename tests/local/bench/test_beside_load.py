@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -152,13 +153,26 @@ def test_a_look_that_breaks_down_leaves_the_test_alone(tmp_path: Path) -> None:
         again.set()
 
     stop = EarlyStop(look, every=0.01)
-    stop.follow([rows, tmp_path / "another-machine's"], tmp_path / "halt")
+    stop.follow([rows, tmp_path / "another-machine's"], tmp_path / "halt", time.monotonic())
     assert again.wait(5)
     assert stop._thread is not None
     stop._thread.join(5)
     stop.end()
     assert (stop.found, (tmp_path / "halt").exists()) == (None, False)
     assert [sample.arm for sample in seen] == ["canary"]  # the torn line is not there yet
+
+
+@pytest.mark.parametrize(("ago", "least", "most"), [(1000, 1000, 1100), (-100, 0, 0)])
+def test_an_alarm_tells_its_time_from_when_requests_began(
+    tmp_path: Path, ago: float, least: float, most: float
+) -> None:
+    """Several pods agree on a beginning that is seconds ahead; an extension may know enough before it."""
+    stop = EarlyStop(lambda samples: {"reasons": ["enough"]}, every=0.01)
+    stop.follow([], tmp_path / "halt", time.monotonic() - ago)
+    assert stop._thread is not None
+    stop._thread.join(5)
+    assert stop.found is not None
+    assert least <= stop.found["at"] <= most
 
 
 @contextmanager
