@@ -50,18 +50,22 @@ from trainyard.rollout.verdict import COMPARED, Check, Objectives, Outcome, say_
 
 Row = Mapping[str, Any]
 Server = tuple[str, str]  # arm, address
+UNTOLD = 0.1  # of the time that servers may be silent at its begin or end; between counters go on
 
 
 @dataclass(frozen=True)
 class Live:
     """Spans of both arms, those of the same time at the same place. baseline: empty where there is none.
 
-    synthetic: the servers answered our own load test as well.
+    synthetic: the servers answered our own load test as well. covered: share of the recorded time that the
+    spans tell of, 1 or less; of several parts the least. gone: servers of the canary that stopped answering.
     """
 
     canary: Sequence[Span]
     baseline: Sequence[Span] = ()
     synthetic: bool = False
+    covered: float = 1.0
+    gone: int = 0
 
 
 class Spans:
@@ -75,19 +79,25 @@ class Spans:
         self._last: dict[Server, Scrape] | None = None
         self._spans: dict[str, list[Span]] = {arm: [] for arm, _ in self._servers}
         self._synthetic = False
+        self._moments: list[float] = []  # all of them, and those of the spans' ends
+        self._whole: list[float] = []
+        self._answered: dict[Server, float] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         """All rows of one moment. What cannot be read is left out."""
         found: dict[Server, Scrape] = {}
         for row in rows:
             self._synthetic = self._synthetic or bool(row.get("synthetic"))
+            self._moments = [*self._moments[:1], float(row["at"])]
             try:
                 scrape = read_scrape(parse_metrics(row["text"]), float(row["at"]))
             except (KeyError, ValueError):
                 continue
             found[row["arm"], row["server"]] = scrape
+        self._answered |= {server: scrape.at for server, scrape in found.items()}
         if len(found) < len(self._servers):
             return
+        self._whole = [*self._whole[:1], self._moments[-1]]
         before, self._last = self._last, found
         if before is not None:
             for arm, spans in self._spans.items():
@@ -96,7 +106,19 @@ class Spans:
 
     @property
     def live(self) -> Live:
-        return Live(self._spans.get("canary", []), self._spans.get("baseline", []), self._synthetic)
+        time = _length(self._moments)
+        gone = sum(
+            arm == "canary" and self._moments[-1] - last > UNTOLD * time
+            for (arm, _), last in self._answered.items()
+        )
+        covered = _length(self._whole) / time if time else 1.0
+        return Live(
+            self._spans.get("canary", []), self._spans.get("baseline", []), self._synthetic, covered, gone
+        )
+
+
+def _length(moments: Sequence[float]) -> float:
+    return moments[-1] - moments[0] if moments else 0.0
 
 
 def live_of(rows: Iterable[Row]) -> Live:
@@ -120,6 +142,8 @@ def joined(parts: Sequence[Live]) -> Live:
         [span for part in whole for span in part.canary],
         [span for part in whole for span in part.baseline],
         any(part.synthetic for part in parts),
+        min((part.covered for part in parts), default=1.0),
+        sum(part.gone for part in parts),
     )
 
 
@@ -136,7 +160,10 @@ def check_live(
     if not live.canary:
         return [gap("servers", "the canary's servers were not scraped")]
     ours, theirs = together(live.canary), together(live.baseline) if live.baseline else None
-    checks = _restarts(ours)
+    checks = _restarts(ours, live.gone)
+    if live.covered < 1 - UNTOLD:
+        text = f"all servers together were heard for {live.covered:.0%} of the time"
+        checks.append(gap("servers", text))
     if theirs is None and baseline_expected:
         checks.append(gap("servers", "the baseline's servers were not scraped, though a release serves"))
     told = told_by(live) if theirs is not None else frozenset(COMPARED)
@@ -192,13 +219,15 @@ def _check_beside(live: Live, objectives: Objectives, random: np.random.Generato
         return [_note("servers: they told nothing of themselves; the samples are judged alone")]
     found = [*_errors(ours, theirs, objectives), *_slos(live, ours, objectives, told, random)]
     against = [check for check in found if check.outcome in ("fail", "infrastructure_fault")]
-    return [*_restarts(ours), *against] or [
+    return [*_restarts(ours, live.gone), *against] or [
         _note(f"servers: nothing against the canary in {len(live.canary)} spans of their own figures")
     ]
 
 
-def _restarts(ours: Span) -> list[Check]:
-    return [gap("servers", f"{ours.restarts} server(s) of the canary started anew")] * bool(ours.restarts)
+def _restarts(ours: Span, gone: int) -> list[Check]:
+    """gone: a pod that was replaced has another address, so that nobody sees it start."""
+    found = [gap("servers", f"{ours.restarts} server(s) of the canary started anew")] * bool(ours.restarts)
+    return found + [gap("servers", f"{gone} server(s) of the canary did not answer any more")] * bool(gone)
 
 
 def _note(text: str) -> Check:

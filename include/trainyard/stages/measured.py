@@ -98,7 +98,7 @@ def _live(objects: Objects, part: str) -> Live:
     try:
         return live_of(unpack_rows(objects.get(f"{part}{NAME}").body))
     except NotFound:
-        return Live(())  # a gap: what it means depends on what else there is
+        return Live((), covered=0.0)  # a gap: what it means depends on what else there is
     except (ValueError, KeyError, OSError, EOFError, zlib.error) as error:
         raise CorruptArtifact(f"{part}{NAME} cannot be read: {error}") from None
 

@@ -164,6 +164,30 @@ def test_what_is_missing_or_spoilt_never_passes_and_never_fails(spoil: Any, arm:
     assert judged(rows).outcome == "inconclusive"
 
 
+def silenced(rows: list[dict[str, Any]], arm: str, begin: float, end: float) -> list[dict[str, Any]]:
+    """The same, where the arm's server did not answer from one moment on, before another."""
+
+    def said(row: dict[str, Any]) -> dict[str, Any]:
+        if row["arm"] != arm or not begin <= row["at"] / 15 < end:
+            return row
+        return {key: value for key, value in row.items() if key != "text"} | {"error": "ConnectionRefused"}
+
+    return [said(row) for row in rows]
+
+
+@pytest.mark.parametrize("arm", ["canary", "baseline"])
+def test_servers_that_were_heard_for_a_part_of_the_time_do_not_pass(arm: str) -> None:
+    """Its pod crashed, and the next one has another address: what was good before says little."""
+    rows = traffic(3, spans=60)
+    for begin, end in ((20, 99), (0, 20)):
+        verdict = judged(silenced(rows, arm, begin, end))
+        assert verdict.outcome == "inconclusive"
+        assert any("all servers together were heard for " in reason for reason in verdict.reasons)
+    # A gap in the middle loses nothing, and one at the end may be chance.
+    assert judged(silenced(rows, arm, 20, 40)).outcome == "pass"
+    assert judged(silenced(rows, arm, 60, 99)).outcome == "pass"
+
+
 def test_nothing_at_all_and_too_little_are_inconclusive() -> None:
     assert judged([]).outcome == "inconclusive"
     assert judged(traffic(7, spans=1)).outcome == "inconclusive"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.rollout.simulated import simulate, summary_of
-from tests.unit.rollout.test_live import OBJECTIVES, judged, traffic
+from tests.unit.rollout.test_live import OBJECTIVES, judged, silenced, traffic
 from trainyard.bench.metrics import parse_metrics
 from trainyard.rollout import evidence
 from trainyard.rollout.histograms import between, failed_and_ended, read_scrape
@@ -52,6 +52,12 @@ def test_beside_samples_the_servers_can_still_fail_a_canary() -> None:
     restarted = beside(traffic(4, restart=20))
     assert restarted.outcome == "inconclusive"
     assert restarted.reasons == ("1 server(s) of the canary started anew",)
+    # One that was replaced started anew as well, where nobody looked. The baseline's is not the canary's.
+    gone = beside(silenced(traffic(4), "canary", 20, 99))
+    assert gone.outcome == "inconclusive"
+    assert gone.reasons == ("1 server(s) of the canary did not answer any more",)
+    assert beside(silenced(traffic(4), "baseline", 20, 99)).outcome == "pass"
+    assert beside(silenced(traffic(4), "canary", 0, 99)).outcome == "pass"
 
 
 @pytest.mark.parametrize("gap", ["", "<html>"])

@@ -122,6 +122,19 @@ def test_samples_are_judged_without_what_the_servers_said_where_that_was_lost(
     assert any("they told nothing of themselves" in check.text for check in found.verdict.checks)
 
 
+def test_real_traffic_of_which_a_part_was_lost_does_not_pass_by_the_other(tmp_path: Path) -> None:
+    release = release_of(tmp_path)[1].model_copy(update={"previous": "llama-r0"})
+    store = MemoryObjects()
+    told = {"synthetic": False, "arms": {}, "generator": {"valid": True}, "live": {"servers": 2}}
+    for part in (0, 1):
+        start = f"{prefix(release, 'load')}{part}/"
+        store.put(f"{start}metrics.ndjson.gz", pack_rows(traffic(part + 1, spans=40)))
+        store.put(f"{start}summary.json", json.dumps(told).encode())
+    assert replay(store, release, KEPT)[0].verdict.outcome == "pass"
+    store.delete(f"{prefix(release, 'load')}0/metrics.ndjson.gz")
+    assert replay(store, release, KEPT)[0].verdict.outcome == "inconclusive"
+
+
 def test_a_margin_that_is_none_is_refused(recorded: tuple[MemoryObjects, Release]) -> None:
     store, release = recorded
     with pytest.raises(Refused, match="confidence"):
