@@ -140,6 +140,17 @@ def test_an_open_loop_that_was_stopped_is_no_invalid_one() -> None:
     assert not [sample for sample in samples if not sample.ok]
 
 
+def test_an_open_loop_that_was_stopped_does_not_wait_for_its_next_request() -> None:
+    workload = Workload(**LOAD, arrivals={"offsets": [0.0, 0.1, 0.2, 50.0]})
+    stop = EarlyStop(lambda samples: {"reasons": ["enough"]}, every=1.0)
+    with truth_server(ttft=0.01, itl=0.001) as server:
+        samples, summary = run_load(
+            model="m", arms={"canary": [server.url]}, workload=workload, seed=1, stop=stop
+        )
+    assert (len(samples), summary["generator"]["achieved"]) == (3, 1.0)
+    assert summary["generator"]["seconds"] < 50
+
+
 def test_a_look_that_breaks_down_leaves_the_test_alone(tmp_path: Path) -> None:
     rows = tmp_path / "rows"
     rows.write_text('{"arm": "canary", "started": 1.0}\n{"arm": "can')
