@@ -204,6 +204,19 @@ def test_in_an_open_loop_both_arms_are_asked_the_same_at_the_same_moment() -> No
     assert all(max(found) - min(found) < 1e-6 for found in moments.values())
 
 
+def test_which_arm_of_a_pair_is_asked_first_is_left_to_chance() -> None:
+    """Whoever comes second finds a server or a network that the first has warmed up."""
+    workload = Workload(
+        **{**QUICK, "concurrency": 1, "duration_seconds": 30, "requests": 24, "output_tokens": 2}
+    )
+    with truth_server(ttft=0.0, itl=0.0) as server:
+        arms = {"canary": [server.url], "baseline": [server.url]}
+        samples, _ = run_load(model="m", arms=arms, workload=workload, seed=1)
+    first = Counter(sample.arm for sample in samples[::2])  # one after the other, pair by pair
+    assert [sample.pair for sample in samples] == [pair for pair in range(24) for _ in arms]
+    assert 6 <= first["canary"] <= 18
+
+
 def test_a_server_that_refuses_connections_is_not_hammered() -> None:
     workload = Workload(**{**QUICK, "duration_seconds": 0.5})
     samples, summary = run_load(model="m", arms={"canary": ["http://127.0.0.1:9"]}, workload=workload, seed=1)
