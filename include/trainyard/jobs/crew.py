@@ -23,17 +23,17 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainyard.bench.crew import TOGETHER_SECONDS, Known, Share
-from trainyard.bench.load import BEAT_SECONDS, Taken
+from trainyard.bench.load import Taken
 from trainyard.bench.progress import Progress, together
 from trainyard.bench.rows import moved
 from trainyard.errors import Conflict, StoreUnavailable, TrainyardError, TransientError
-from trainyard.jobs.runtime import field
+from trainyard.jobs.terms import Terms
 
 LOOK_SECONDS = 0.5  # between two looks while we wait for others
 PACK_LEVEL = 3  # of rows in passing
@@ -42,39 +42,6 @@ LATE_SECONDS = 0.2  # that have to be left before the go
 
 T = TypeVar("T")
 log = logging.getLogger("trainyard.jobs")
-
-
-@dataclass(frozen=True)
-class Terms:
-    """index: which worker this is; of: how many there are. ready_seconds: until all have to be ready.
-    silence_seconds: after which a worker that says nothing is lost. beat_seconds: between two words of each.
-    go_seconds: from the go to the start."""
-
-    index: int = 0
-    of: int = 1
-    attempt: str = "only"
-    ready_seconds: float = 600.0
-    silence_seconds: float = 45.0
-    beat_seconds: float = BEAT_SECONDS
-    go_seconds: float = 3.0
-
-    @property
-    def s3(self) -> dict[str, Any]:
-        """How to ask S3 where the others wait for our word: one connection that hangs must not use up all the
-        silence that is allowed, with the five times that `Objects` asks."""
-        return {"attempts": 2, "connect_seconds": 3.0, "read_seconds": max(1.0, self.silence_seconds / 12)}
-
-    @classmethod
-    def from_job(cls, job: Mapping[str, Any]) -> Terms:
-        """Raises PermanentError."""
-        given: Mapping[str, Any] = field(job, "crew", dict, {})
-        times = ("ready_seconds", "silence_seconds", "beat_seconds", "go_seconds")
-        return cls(
-            index=field(given, "index", int, 0),
-            of=field(given, "of", int, 1),
-            attempt=field(given, "attempt", str, cls.attempt),
-            **{name: float(field(given, name, (int, float), getattr(cls, name))) for name in times},
-        )
 
 
 class MeetingPlace:

@@ -3,7 +3,7 @@
 Input: `bucket`, `output` (key prefix), `phase`, `seed`, `model`,
 `arms` ({"canary": [url, ...], "baseline": ...}),
 `workload` (see `bench.workload.Workload`; its trace lies in S3), `objectives` (see `bench.goodput.Limits`),
-where several pods share the load `crew` (see `jobs.crew.Terms`), to observe the gateway's split `split`
+where several pods share the load `crew` (see `jobs.terms.Terms`), to observe the gateway's split `split`
 ({"url", "host", "probes", "canary_name"}), and what `jobs.loadwatch` reads. Writes `samples.ndjson.gz` and,
 last, `summary.json`; of several pods only the first does, and only once it has what all measured.
 
@@ -26,9 +26,10 @@ from trainyard.bench.split import observe_split
 from trainyard.bench.summary import QUANTILES
 from trainyard.bench.workload import Workload
 from trainyard.errors import Problem, Refused
-from trainyard.jobs.crew import MeetingPlace, Terms
+from trainyard.jobs.crew import MeetingPlace
 from trainyard.jobs.loadwatch import Beside, observe_only
 from trainyard.jobs.runtime import open_store
+from trainyard.jobs.terms import Terms
 from trainyard.jobs.traces import with_trace
 from trainyard.store.transfer import upload_file
 

@@ -16,7 +16,8 @@ from trainyard.bench.rows import Rows
 from trainyard.bench.samples import Sample
 from trainyard.bench.workload import Workload
 from trainyard.errors import PermanentError, Refused, StoreUnavailable, TransientError
-from trainyard.jobs.crew import MeetingPlace, Terms
+from trainyard.jobs.crew import MeetingPlace
+from trainyard.jobs.terms import Terms
 
 NOTHING = Known(Progress())
 
