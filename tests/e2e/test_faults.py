@@ -77,7 +77,7 @@ def test_a_canary_that_keeps_dying_is_rolled_back_with_its_words_and_logs(
 
 def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard) -> None:
     """The pod that was begun is the pod that ends, whatever of Airflow dies meanwhile."""
-    knob = {KNOBS: json.dumps({"compile_seconds": 45, "compile_exit": 70})}
+    knob = {KNOBS: json.dumps({"compile_seconds": 90, "compile_exit": 70})}
     run_id = yard.ask("survivor", compile__annotations=knob, compile__sequence_length=896)
     pod = yard.wait_for("the compile pod", 120, lambda: yard.pods("survivor", "compile"))[0]
     uid = pod["metadata"]["uid"]
@@ -101,7 +101,7 @@ def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard
     assert [item["metadata"]["uid"] for item in yard.pods("survivor", "compile")] == [uid]
     release = yard.follow(run_id, 240)
     assert release.failure is not None
-    # The one pod ran to its own end: the compiler's failure, told after 45 s, is what the run ended with.
+    # The one pod ran to its own end: the compiler's failure, told after 90 s, is what the run ended with.
     assert (release.failure.stage, release.failure.error) == ("compile", "CompilerFailed")
     assert yard.is_free("survivor")
 
