@@ -148,7 +148,7 @@ class Answer:
         headers = self._response.headers
         coding, kind = (headers.get(f"content-{name}", "") for name in ("encoding", "type"))
         if self.status not in (0, 200):
-            self.fail("http_4xx", "")
+            self.fail("http_4xx", "")  # which of them, and with which words, `fail` knows
         elif not self._response.complete and not self.done:
             self.fail("cut", f"the connection ended after {self.chunks} chunks of text")
         elif coding.lower() not in UNCODED:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.bench.checking import is_number
+from trainyard.bench.checking import Number, is_number
 from trainyard.bench.trace import Trace
 from trainyard.errors import Problem, Refused
 
 PROCESSES = ("constant", "poisson", "gamma")
-SHAPES = (0.01, 100.0)  # of gamma: far below, bursts have thousands of times the requests of the rate
+# Of gamma. Far below, bursts have thousands of times the requests of the rate.
+SHAPE = Number(0.01, 100, whole=False)
+SPEED = Number(0.001, 1000, whole=False)
 TRACE = "trace"  # the moments of the workload's trace, instead of a process
 
 
@@ -70,9 +72,8 @@ class Arrivals:
         if process not in PROCESSES:
             known = ", ".join((*PROCESSES, TRACE))
             problems.append(_problem("process", process, "is not known", f"Known: {known}"))
-        if not _number(shape) or not SHAPES[0] <= shape <= SHAPES[1]:
-            rule = f"must be a number from {SHAPES[0]:g} to {SHAPES[1]:g}"
-            problems.append(_problem("shape", shape, rule, "1 is Poisson"))
+        if not SHAPE.takes(shape):
+            problems.append(_problem("shape", shape, SHAPE.words, "1 is Poisson"))
         rows = document.get("stages") or [{**document, "seconds": duration}] if given != ["offsets"] else []
         stages = []
         for row in rows:
@@ -94,10 +95,8 @@ class Arrivals:
     def _replay(cls, document: Mapping[str, Any], duration: float, trace: Trace | None) -> Arrivals:
         problems = _unknown(document, ("process", "speed"))
         speed = document.get("speed", 1.0)
-        if not _number(speed) or not 0.001 <= speed <= 1000:
-            problems.append(
-                _problem("speed", speed, "must be a number from 0.001 to 1000", "1 is as recorded")
-            )
+        if not SPEED.takes(speed):
+            problems.append(_problem("speed", speed, SPEED.words, "1 is as recorded"))
         if trace is None or not trace.timed:
             remedy = "Name a trace whose rows have at (seconds) or timestamp (milliseconds), or give a rate"
             problems.append(_problem("process", TRACE, "there is no trace with moments", remedy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -54,9 +55,8 @@ def block_counts(units: int, draws: int, random: np.random.Generator, length: in
     starts = random.integers(0, units, size=(draws, math.ceil(units / length)))
     counts = np.empty((draws, units), dtype=np.int32)
     for some in _batches(draws, units):
-        drawn = ((starts[some, :, None] + np.arange(length)) % units).reshape(len(starts[some]), -1)[
-            :, :units
-        ]
+        blocks = (starts[some, :, None] + np.arange(length)) % units
+        drawn = blocks.reshape(len(blocks), -1)[:, :units]
         places = drawn + units * np.arange(len(drawn))[:, None]
         counts[some] = np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape)
     return counts
@@ -71,6 +71,7 @@ def resampled_quantiles(values: Floats, units: Ints, counts: Counts, *levels: fl
     by_size = np.argsort(values, kind="stable")
     ordered, owner = values[by_size], units[by_size]
 
+    @functools.cache  # a window is looked for around the same places
     def weight_before(place: int) -> Ints:
         """Of every resample, how many of its values are among the first `place`."""
         each = np.bincount(owner[:place], minlength=counts.shape[1]).astype(np.float64)

@@ -65,6 +65,17 @@ def start(
         )
 
 
+def job_of(bucket: str, arms: dict[str, list[str]], workload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "bucket": bucket,
+        "output": OUTPUT,
+        "seed": 5,
+        "model": "m",
+        "arms": arms,
+        "workload": {**QUICK, **workload},
+    }
+
+
 def ended(pod: subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = pod.communicate(timeout=60)
     return pod.returncode, output
@@ -74,14 +85,11 @@ def test_two_pods_leave_one_summary_with_every_pair_once(
     s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
 ) -> None:
     with truth_server(ttft=0.01, itl=0.001) as canary, truth_server(ttft=0.01, itl=0.001) as baseline:
-        job = {
-            "bucket": bucket,
-            "output": OUTPUT,
-            "seed": 5,
-            "model": "m",
-            "arms": {"canary": [canary.url], "baseline": [baseline.url]},
-            "workload": {**QUICK, "concurrency": 3, "requests": 60, "duration_seconds": 60},
-        }
+        job = job_of(
+            bucket,
+            {"canary": [canary.url], "baseline": [baseline.url]},
+            {"concurrency": 3, "requests": 60, "duration_seconds": 60},
+        )
         start(pods, s3_server, job, 2, tmp_path)
         results = [ended(pod) for pod in pods]
         asked = {"canary": len(canary.truths), "baseline": len(baseline.truths)}
@@ -105,14 +113,11 @@ def test_a_bucket_that_hangs_stumbles_and_loses_answers_costs_nothing(
     s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
 ) -> None:
     with truth_server(ttft=0.01, itl=0.001) as server, faulty_s3(s3_server.endpoint) as faulty:
-        job = {
-            "bucket": bucket,
-            "output": OUTPUT,
-            "seed": 5,
-            "model": "m",
-            "arms": {"canary": [server.url]},
-            "workload": {**QUICK, "arrivals": {"process": "constant", "rate": 40}, "duration_seconds": 3},
-        }
+        job = job_of(
+            bucket,
+            {"canary": [server.url]},
+            {"arrivals": {"process": "constant", "rate": 40}, "duration_seconds": 3},
+        )
         faulty.rules += [
             Rule("lost", "PUT", r"go\.json"),
             Rule("hang", "PUT", r"beat-1"),  # one connection that says no more; the next one is well
@@ -135,14 +140,11 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
 ) -> None:
     store = Objects(s3_server.client(), bucket)
     with truth_server(ttft=0.01, itl=0.001) as server:
-        job = {
-            "bucket": bucket,
-            "output": OUTPUT,
-            "seed": 5,
-            "model": "m",
-            "arms": {"canary": [server.url]},
-            "workload": {**QUICK, "arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 60},
-        }
+        job = job_of(
+            bucket,
+            {"canary": [server.url]},
+            {"arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 60},
+        )
         start(pods, s3_server, job, 2, tmp_path)
         deadline = time.monotonic() + 40
         while not list(store.list(f"{OUTPUT}rows/0a/1/")):  # its first rows are there
@@ -164,16 +166,9 @@ def test_a_pod_that_cannot_even_begin_is_not_waited_for(
     s3_server: S3Server, bucket: str, pods: Pods, tmp_path: Path
 ) -> None:
     Objects(s3_server.client(), bucket).put("traces/friday.jsonl", b'{"at": 0}\n{"at": 1}\n')
-    workload = {**QUICK, "arrivals": {"process": "trace"}}
-    job = {
-        "bucket": bucket,
-        "output": OUTPUT,
-        "seed": 5,
-        "model": "m",
-        "arms": {"canary": ["http://127.0.0.1:9"]},
-    }
     for index, trace in enumerate(("friday", "gone")):
-        own = {**job, "workload": {**workload, "trace": f"traces/{trace}.jsonl"}}
+        replayed = {"arrivals": {"process": "trace"}, "trace": f"traces/{trace}.jsonl"}
+        own = job_of(bucket, {"canary": ["http://127.0.0.1:9"]}, replayed)
         start(pods, s3_server, own, 2, tmp_path, only=index)
     results = [ended(pod) for pod in pods]
     assert [code for code, _ in results] == [EXIT_TRANSIENT, EXIT_PERMANENT], results
