@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import random
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -36,13 +36,14 @@ from trainyard.store.models import ModelManifest, publish_model, read_model
 from trainyard.store.objects import Objects
 from trainyard.store.signing import Keyring, key_id
 
+RANDOM = random.Random(1)
 COMMIT = "c" * 40
 MODEL = Subject("model", repo="org/name", revision=COMMIT)
 BUNDLE = Subject("bundle", fingerprint="f1")
 FILES = {
     "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
-    "model-00001-of-00002.safetensors": os.urandom(3 << 20),
-    "model-00002-of-00002.safetensors": os.urandom(1 << 20),
+    "model-00001-of-00002.safetensors": RANDOM.randbytes(3 << 20),
+    "model-00002-of-00002.safetensors": RANDOM.randbytes(1 << 20),
     "empty.txt": b"",
 }
 

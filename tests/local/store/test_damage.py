@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import random
 import threading
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from trainyard.store.models import ModelManifest, publish_model
 from trainyard.store.objects import Objects
 from trainyard.store.trees import materialise
 
-LARGE = os.urandom(700_001)
+RANDOM = random.Random(1)
+LARGE = RANDOM.randbytes(700_001)
 TREE = {"model.pt": LARGE, **{f"small/{number:03}": b"%d" % number * 50 for number in range(80)}}
 KEY = keys.bundle_manifest("f1")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,9 +25,10 @@ from trainyard.store.node_cache import Held, NodeCache, NoRoom
 from trainyard.store.objects import Objects
 from trainyard.store.trees import materialise
 
+RANDOM = random.Random(1)
 REPOSITORY = Path(__file__).parents[3]
 TREE = {
-    **{f"shard{number}": os.urandom(300_000 + number) for number in range(4)},
+    **{f"shard{number}": RANDOM.randbytes(300_000 + number) for number in range(4)},
     **{f"small/{number:03}": b"%d" % number for number in range(80)},
 }
 KEY = keys.bundle_manifest("f1")
@@ -90,7 +92,9 @@ def test_what_rotted_in_the_cache_is_set_aside_and_fetched_again(
     for rotten in cache.blobs.iterdir():
         rotten.chmod(0o644)
         with rotten.open("r+b") as file:
-            file.write(b"\xff")
+            first = file.read(1)[0]
+            file.seek(0)
+            file.write(bytes([first ^ 1]))
     faulty.seen.clear()
     again = materialise(seen, KEY, tmp_path / "two", cache=cache)
     assert (again.cached, len(blob_reads(faulty))) == (0, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,10 @@ from trainyard.store.manifests import blobs_of
 from trainyard.store.objects import Objects
 from trainyard.store.trees import materialise, read_file
 
+RANDOM = random.Random(1)
 REPOSITORY = Path(__file__).parents[3]
 PART = 5 << 20
-LARGE = os.urandom(2 * PART + 777)
+LARGE = RANDOM.randbytes(2 * PART + 777)
 MANY = {f"graphs/{number % 7}/{number:03}.bin": bytes([number % 256]) * (number * 7) for number in range(200)}
 TREE = {**MANY, "model.pt": LARGE, "z/empty": b""}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +21,9 @@ from trainyard.store.objects import Objects
 from trainyard.store.trees import marker_name, materialise
 
 # Smallest parts that S3 takes: several of them make a multipart upload in little time.
+RANDOM = random.Random(1)
 PART = 5 << 20
-LARGE = os.urandom(2 * PART + 12345)
+LARGE = RANDOM.randbytes(2 * PART + 12345)
 SHA = "b" * 40
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 
 import pytest
 
@@ -15,7 +15,8 @@ from trainyard.store import keys, uploads
 from trainyard.store.objects import Objects
 from trainyard.store.uploads import Upload, abort_stale, open_upload
 
-CONTENT = os.urandom(2 * PART + 999)
+RANDOM = random.Random(1)
+CONTENT = RANDOM.randbytes(2 * PART + 999)
 PARTS = [CONTENT[start : start + PART] for start in range(0, len(CONTENT), PART)]
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
