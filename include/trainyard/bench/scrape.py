@@ -11,10 +11,12 @@ import gzip
 import http.client
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -23,10 +25,12 @@ from trainyard.bench.series import needed
 NAME = "metrics.ndjson.gz"
 TIMEOUT_SECONDS = 5.0
 MOST_AT_ONCE = 16
+MOST_BYTES = 16 << 20  # a vLLM server's page has some 100 KiB
 EVERY = (0.25, 5.0)  # seconds between scrapes, at the least and, of a short phase, at the most
 PARTS, MOST = 30, 1000  # scrapes that a phase should have, and may have
 
 Row = dict[str, Any]
+_LATE = "TimeoutError: the page was not whole in time"
 log = logging.getLogger("trainyard.bench")
 
 
@@ -80,7 +84,7 @@ class Scraper:
         self._began = self._began if self._began is not None else now
         at = round(now - self._began, 3)
         rows = []
-        for (arm, url), said in zip(self._servers, self._pool.map(_ask, self._servers), strict=True):
+        for (arm, url), said in zip(self._servers, self._pool.map(ask, self._servers), strict=True):
             rows.append({"at": at, "arm": arm, "server": url, "synthetic": synthetic, **said})
             self.failures += "error" in said
         self.moments += 1
@@ -100,21 +104,40 @@ class Scraper:
             due = max(due + self._every, time.monotonic())
 
 
-def _ask(server: tuple[str, str]) -> dict[str, str]:
+def ask(server: tuple[str, str], seconds: float = TIMEOUT_SECONDS) -> dict[str, str]:
+    """The page's text, or why there is none. seconds: for all of it, a page that drips included: one server
+    must not keep the others from being heard."""
     parts = urlsplit(server[1])
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.netloc, timeout=TIMEOUT_SECONDS)
+    connection = kind(parts.netloc, timeout=seconds)
+    too_long = threading.Event()
     try:
-        connection.request("GET", parts.path.rstrip("/") + "/metrics", headers={"Connection": "close"})
-        response = connection.getresponse()
-        body = response.read()
+        connection.connect()
+        cutting = threading.Timer(seconds, _cut, (connection.sock, too_long))
+        cutting.start()
+        try:
+            connection.request("GET", parts.path.rstrip("/") + "/metrics", headers={"Connection": "close"})
+            response = connection.getresponse()
+            body = response.read(MOST_BYTES + 1)
+        finally:
+            cutting.cancel()
     except (OSError, http.client.HTTPException) as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": _LATE if too_long.is_set() else f"{type(error).__name__}: {error}"}
     finally:
         connection.close()
+    if too_long.is_set():  # what was cut may look whole
+        return {"error": _LATE}
     if response.status != 200:
         return {"error": f"status {response.status}"}
+    if len(body) > MOST_BYTES:
+        return {"error": f"a page of more than {MOST_BYTES >> 20} MiB"}
     return {"text": needed(body.decode("utf-8", "replace"))}
+
+
+def _cut(connection: socket.socket, too_long: threading.Event) -> None:
+    too_long.set()
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def unpack_rows(data: bytes) -> Iterator[Row]:
