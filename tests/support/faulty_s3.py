@@ -22,7 +22,8 @@ class Rule:
 
     kind: "status" (answer `status`, not forwarded), "reset" (close at once), "lost" (forward, then close
     instead of answering), "cut" (send half of the body), "flip" (flip a bit of the answer's body),
-    "flip_sent" (flip one of the request's body), "trickle" (answer in small pieces), "hang" (say nothing).
+    "flip_sent" (flip one of the request's body), "trickle" (answer in small pieces), "hang" (say nothing),
+    "half" (send half of the body, then no more), "" (nothing: a request that the rules after it do not meet).
     at: where in the body the bit is, from 0 to 1. least: bytes of the request's body, or of the range that is
     asked for, below which the rule does not apply.
     """
@@ -72,12 +73,12 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
             if kind == "reset":
                 return self._reset()
             if kind == "hang":
-                ended.wait(60)
+                ended.wait()
                 return self._reset()
             if kind == "status" and rule:
                 text = f"<Error><Code>SlowDown</Code><Message>{rule.status}</Message></Error>".encode()
                 return self._answer(rule.status, [("Content-Type", "application/xml")], text)
-            connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
+            connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=120)
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() != "expect":
@@ -91,7 +92,12 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
             if kind == "flip" and rule:
                 content = _flipped(content, rule)
             return self._answer(
-                reply.status, reply.getheaders(), content, cut=kind == "cut", slowly=kind == "trickle"
+                reply.status,
+                reply.getheaders(),
+                content,
+                cut=kind in ("cut", "half"),
+                slowly=kind == "trickle",
+                stays=kind == "half",
             )
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
@@ -102,7 +108,13 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
             return int(found[2]) - int(found[1]) + 1 if found else 0
 
         def _answer(
-            self, status: int, headers: list[Any], content: bytes, cut: bool = False, slowly: bool = False
+            self,
+            status: int,
+            headers: list[Any],
+            content: bytes,
+            cut: bool = False,
+            slowly: bool = False,
+            stays: bool = False,
         ) -> None:
             self.send_response_only(status)
             length = str(len(content))
@@ -122,6 +134,8 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
                         ended.wait(0.02)
             if cut:
                 self.wfile.flush()
+                if stays:
+                    ended.wait()
                 self._reset()
 
         def _reset(self) -> None:
@@ -136,6 +150,7 @@ def faulty_s3(upstream: str) -> Iterator[Faulty]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of a proxy that has no time right now
 
         def handle_error(self, *_: object) -> None:
             pass

@@ -31,11 +31,14 @@ class LocalHub:
 
     def break_by(self, *rules: dict[str, Any], **restrictions: list[str]) -> None:
         """Faults from now on, as `local.hub.faults` describes them; nothing mends everything."""
-        (self.root / "faults.json").write_text(json.dumps({"rules": list(rules), **restrictions}))
+        new = self.root / "faults.json.new"
+        new.write_text(json.dumps({"rules": list(rules), **restrictions}))
+        new.replace(self.root / "faults.json")  # whole at any time: the Hub reads it with every request
 
     def requests(self) -> list[dict[str, Any]]:
         """What was asked for so far."""
-        return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
+        whole, _, _ = (self.root / "access.jsonl").read_text().rpartition("\n")  # another may be half written
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +56,11 @@ def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
         yield LocalHub(_address(process), root)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -37,7 +37,7 @@ class Pod:
 
     def run(self, name: str, job: dict[str, Any]) -> tuple[int, str]:
         process = self.start(name, job)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
         return process.returncode, output
 
     def told(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from trainyard.store.objects import Objects, client
 
 
 def publish(number: int, store: Objects, together: Barrier) -> None:
-    together.wait(60)
+    together.wait(120)
     found = publish_staged(store, keys.staging(FINGERPRINT, f"try{number}"))
     how = "created" if found.created else "adopted"
     sys.stdout.write(f"{how} {found.manifest.files[0].sha256}\n")

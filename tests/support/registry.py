@@ -75,6 +75,7 @@ def local_registry(**options: Any) -> Iterator[LocalRegistry]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of a registry that has no time right now
 
         def handle_error(self, *_: object) -> None:
             pass

