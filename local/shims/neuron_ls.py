@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from typing import Any
@@ -31,9 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         for pid in [pid for pid, cores in left.items() if cores > 0]:
             used = min(left[pid], devices.cores_per_device)
             left[pid] -= used
-            command = " ".join(psutil.Process(pid).cmdline()) if psutil.pid_exists(pid) else ""
             core_ids = [device * devices.cores_per_device + core for core in range(used)]
-            processes.append({"pid": pid, "command": command, "neuron_cores": core_ids})
+            processes.append({"pid": pid, "command": _command(pid), "neuron_cores": core_ids})
         listed.append(
             {
                 "neuron_device": device,
@@ -59,3 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"| {entry['neuron_device']:<6} | {entry['nc_count']:<6} | {memory:>7} | {entry['bdf']:<6} |")
     print("+--------+--------+---------+--------+")
     return 0
+
+
+def _command(pid: int) -> str:
+    """Empty for a process that ended a moment ago."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""

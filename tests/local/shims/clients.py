@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import HTTPError
@@ -17,14 +19,14 @@ def post(url: str, body: Any, **headers: str) -> tuple[int, Any]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url, content, {"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.loads(answer.read())
     except HTTPError as error:
         return error.code, json.loads(error.read())
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return str(answer.read().decode())
 
 
@@ -35,6 +37,15 @@ def metric(url: str, name: str, **labels: str) -> float:
         if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
             return float(match[2])
     raise AssertionError(f"no series {name} {labels}")
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    """Looks again and again at what a server has come to."""
+    async with asyncio.timeout(60):
+        while True:
+            if await asyncio.to_thread(seen):
+                return
+            await asyncio.sleep(0.02)
 
 
 def chat(**fields: Any) -> dict[str, Any]:

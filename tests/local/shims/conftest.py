@@ -22,6 +22,7 @@ from local.checkpoints.checkpoint import write_checkpoint
 BIN = Path(__file__).parents[3] / "local" / "shims" / "bin"
 TRN2 = {"instance_type": "trn2.48xlarge", "devices": [0], "node": "node-1"}
 NO_WAIT = {"compile_seconds": 0}
+PATIENCE = 120  # seconds for what takes one or two: a machine that tests other things stands still at times
 
 
 def environment(
@@ -60,7 +61,7 @@ def run(tmp_path: Path) -> Run:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -114,7 +115,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         env=environment(folder, faults=NO_WAIT),
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     return folder / "model"
 
@@ -134,37 +135,44 @@ class Served:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def reserved_port(host: str) -> Iterator[int]:
+    """A port that nobody else is given while this lasts, and on which one server can listen none the less.
+
+    Two sockets with SO_REUSEADDR, which asyncio's servers have, share a port as long as one of them does not
+    listen.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((host, 0))
+        yield holder.getsockname()[1]
 
 
 def start(command: list[str | Path], temporary: Path, **settings: Any) -> Served:
     """Start a server and wait until it listens; `settings` as for `run`."""
-    port = free_port()
     log = temporary / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(part) for part in [*command, "--port", str(port)]],
-            env=environment(temporary, **({"silicon": TRN2} | settings)),
-            stdout=output,
-            stderr=output,
-            text=True,
-        )
-    deadline = time.monotonic() + 30
     host = settings.get("LOCAL_POD_IP", "127.0.0.1")
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        with socket.socket() as probe:
-            if probe.connect_ex((host, port)) == 0:
-                return Served(process, f"http://{host}:{port}", temporary, log)
-        time.sleep(0.05)
+    with reserved_port(host) as port:
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [str(part) for part in [*command, "--port", str(port)]],
+                env=environment(temporary, **({"silicon": TRN2} | settings)),
+                stdout=output,
+                stderr=output,
+                text=True,
+            )
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            with socket.socket() as probe:
+                if probe.connect_ex((host, port)) == 0:
+                    return Served(process, f"http://{host}:{port}", temporary, log)
+            time.sleep(0.05)
     process.kill()
+    process.wait(PATIENCE)
     raise AssertionError(f"the server did not listen: {log.read_text()}")
 
 
@@ -182,7 +190,7 @@ def starting_servers() -> Iterator[Callable[..., Served]]:
     finally:
         for served in started:
             served.process.kill()  # stopping takes a while, and has tests of its own
-            served.process.wait(10)
+            served.process.wait(PATIENCE)
 
 
 @pytest.fixture

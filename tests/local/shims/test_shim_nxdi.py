@@ -19,7 +19,7 @@ from local.shims.nxdi.quantizing import bf16_floats, e4m3_values, quantize
 from local.shims.server import vllm
 
 from .clients import chat, post
-from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, starting_servers
+from .conftest import NO_WAIT, PATIENCE, TRN2, Call, Run, Served, environment, starting_servers
 
 IMAGE = "public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.16.0-neuronx-py312-sdk2.31.1-ubuntu24.04"
 SETTINGS = {"NEURON_PLATFORM_TARGET_OVERRIDE": "trn2", "LOCAL_IMAGE": IMAGE}
@@ -46,7 +46,7 @@ def demo(model: Path, output: Path, *flags: str | Path, model_type: str = "llama
 def compile_into(folder: Path, model: Path, *flags: str) -> Path:
     settings = environment(folder, faults=NO_WAIT, **SETTINGS)
     command = [str(part) for part in demo(model, folder / "compiled", *ONE_BUCKET, *flags)]
-    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=PATIENCE)
     return folder / "compiled"
 
 

@@ -22,7 +22,7 @@ from local.shims.server.timing import TimingModel
 from local.shims.silicon import Silicon, silicon
 from local.shims.versions import NATIVE, NXDI, OPTIMUM, stack
 
-from .conftest import NO_WAIT, environment, export_command
+from .conftest import NO_WAIT, PATIENCE, environment, export_command
 
 words = st.lists(st.text("ab ", min_size=1, max_size=4), min_size=1, max_size=20)
 
@@ -156,7 +156,7 @@ def test_a_knob_that_does_not_exist_ends_the_process() -> None:
 def test_a_lock_that_a_killed_compiler_left_is_waited_for(checkpoint: Path, tmp_path: Path) -> None:
     settings = environment(tmp_path, faults=NO_WAIT)
     command = export_command(checkpoint, tmp_path / "a")
-    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=PATIENCE)
     for entry in tmp_path.glob("neuron-compile-cache/*/MODULE_*"):
         (entry / "model.hlo_module.pb.lock").touch()
     waiting = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
@@ -166,4 +166,4 @@ def test_a_lock_that_a_killed_compiler_left_is_waited_for(checkpoint: Path, tmp_
     for lock in tmp_path.glob("neuron-compile-cache/*/MODULE_*/*.lock"):
         lock.unlink()
     waiting.stderr.read()
-    assert waiting.wait(20) == 0
+    assert waiting.wait(PATIENCE) == 0

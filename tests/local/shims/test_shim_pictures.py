@@ -24,7 +24,7 @@ from trainyard.bench.pictures import Painter
 from trainyard.load_spec import Images
 
 from .clients import chat, metric, post
-from .conftest import NO_WAIT, TRN2, Call, Served, start
+from .conftest import NO_WAIT, PATIENCE, TRN2, Call, Served, start
 
 NATIVE = "pytorch-inference-vllm-neuronx:0.24.0.1.1.0-neuronx-py313-sdk2.32.0-ubuntu24.04"
 EYES = Eyes(side=32, least=65536, most=16777216)
@@ -67,7 +67,7 @@ def served(seeing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     found = start(command, folder, faults=NO_WAIT, LOCAL_IMAGE=NATIVE, VLLM_CACHE_ROOT=str(folder / "cache"))
     yield found
     found.process.kill()
-    found.process.wait(10)
+    found.process.wait(PATIENCE)
 
 
 def test_a_server_counts_the_pictures_of_a_prompt_in_its_usage_and_metrics(served: Served) -> None:

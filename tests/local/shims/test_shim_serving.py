@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 import aiohttp
 import pytest
 
-from .clients import Stream, chat, get, metric, post, stream
+from .clients import Stream, chat, get, metric, post, stream, until
 from .conftest import Served, start
 
 
@@ -129,17 +129,29 @@ def test_bad_requests_are_refused_as_vllm_does(served: Served, body: Any, status
 
 
 async def test_many_streams_share_the_batch_and_the_rest_waits(served: Served) -> None:
-    """Batch 4: of 12 requests 4 run and 8 wait, and all end whole."""
+    """Batch 4: of 12 requests 4 run and 8 wait, and all that stay end whole."""
+
+    def counted() -> tuple[float, float]:
+        names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+        running, waiting = (metric(served.url, name) for name in names)
+        return running, waiting
+
     async with aiohttp.ClientSession() as session:
         url = f"{served.url}/v1/chat/completions"
-        body = chat(max_tokens=60, ignore_eos=True)
-        running = [asyncio.create_task(stream(session, url, body)) for _ in range(12)]
-        await asyncio.sleep(0.25)
-        seen = await asyncio.to_thread(get, f"{served.url}/metrics")
-        received = await asyncio.gather(*running)
-    assert 'vllm:num_requests_running{engine="0",model_name="tiny"} 4' in seen
-    assert 'vllm:num_requests_waiting{engine="0",model_name="tiny"} 8' in seen
+
+        def ask(count: int, tokens: int) -> list[asyncio.Task[Stream]]:
+            body = chat(max_tokens=tokens, ignore_eos=True)
+            return [asyncio.create_task(stream(session, url, body)) for _ in range(count)]
+
+        long = ask(4, 900)  # they keep their slots for as long as anybody has to look
+        await until(lambda: counted() == (4, 0))
+        short = ask(8, 60)
+        await until(lambda: counted() == (4, 8))
+        for each in long:
+            each.cancel()
+        received = await asyncio.gather(*short)
     assert all(answer.done and len(answer.text.split()) == 60 for answer in received)
+    await until(lambda: counted() == (0, 0))
 
 
 async def test_metrics_count_what_was_served(served: Served) -> None:
@@ -184,16 +196,16 @@ def test_only_the_reasons_of_this_release_are_there(served: Served) -> None:
 
 
 async def test_a_client_that_goes_away_frees_its_slot(served: Served) -> None:
-    aborted = metric(served.url, "vllm:request_success_total", finished_reason="abort")
+    def aborts() -> float:
+        return metric(served.url, "vllm:request_success_total", finished_reason="abort")
+
+    before = aborts()
     async with aiohttp.ClientSession() as session:
         body = chat(max_tokens=900, ignore_eos=True, stream=True)
         answer = await session.post(f"{served.url}/v1/chat/completions", json=body)
         await answer.content.readline()
         answer.close()
-    for _ in range(100):
-        if metric(served.url, "vllm:request_success_total", finished_reason="abort") > aborted:
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: aborts() > before)
     assert metric(served.url, "vllm:num_requests_running") == 0
 
 

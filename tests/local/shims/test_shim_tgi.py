@@ -16,7 +16,7 @@ from local.shims.optimum import cli
 from local.shims.tgi.launcher import main
 
 from .clients import chat, get, post, stream
-from .conftest import NO_WAIT, TRN2, Call, Run, Served, environment, export_command, start
+from .conftest import NO_WAIT, PATIENCE, TRN2, Call, Run, Served, environment, export_command, start
 
 IMAGE = "ghcr.io/huggingface/text-generation-inference:3.3.6-neuron"
 INF2 = {"instance_type": "inf2.xlarge", "devices": [0], "node": "node-2"}
@@ -41,7 +41,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("tgi")
     command = [str(part) for part in export(checkpoint, folder / "model")]
     settings = environment(folder, faults=NO_WAIT, **SETTINGS)
-    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=settings, check=True, capture_output=True, timeout=PATIENCE)
     return folder / "model"
 
 
@@ -51,7 +51,7 @@ def server(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     served = start(launcher(exported, *SHAPES), folder, silicon=INF2, LOCAL_IMAGE=IMAGE)
     yield served
     served.process.kill()
-    served.process.wait(10)
+    served.process.wait(PATIENCE)
 
 
 def test_an_export_is_optimums_with_what_the_older_version_kept(exported: Path) -> None:
@@ -192,7 +192,7 @@ def test_metrics_begin_with_the_first_request(exported: Path, tmp_path: Path) ->
             assert line in shown
         assert any(line.startswith('tgi_request_duration_bucket{le="') for line in shown)
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(20) == 0
+        assert served.process.wait(PATIENCE) == 0
         log = served.log()
         order = (
             "Warming up model",
@@ -203,7 +203,7 @@ def test_metrics_begin_with_the_first_request(exported: Path, tmp_path: Path) ->
         assert sorted(order, key=log.index) == list(order)
     finally:
         served.process.kill()
-        served.process.wait(10)
+        served.process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,6 @@ def test_the_images_entry_point_takes_the_shapes_from_the_export(
         assert (info["max_input_tokens"], info["max_total_tokens"]) == (512, 1024)
     finally:
         served.process.kill()
-        served.process.wait(10)
+        served.process.wait(PATIENCE)
     refused = run(*command, "--max-batch-size", "8", silicon=INF2, LOCAL_IMAGE=IMAGE)
     assert "Exception: Invalid neuron config and env." in refused.stderr
