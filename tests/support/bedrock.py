@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,8 +73,12 @@ def bedrock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalB
         assert found, "the stand-in of Bedrock did not start"
         yield LocalBedrock(found[0], data)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parents[2]
 TOKEN, KUBELET_TOKEN = "token-of-the-tests", "kubelet-token-of-the-tests"
+PATIENCE = 90.0
+"""Seconds for what takes one: other tests, and other people, keep a machine busy for many."""
 _numbers = itertools.count(1)
 
 
@@ -50,7 +52,7 @@ class Cluster:
             self.url + path,
             data=None if body is None else json.dumps(body),
             headers={"Content-Type": media},
-            timeout=20,
+            timeout=PATIENCE,
         )
         assert answer.status_code < 400, f"{method} {path}: {answer.text}"
         result: Obj = answer.json()
@@ -58,11 +60,11 @@ class Cluster:
 
     def find(self, resource: Resource, namespace: str | None, name: str) -> Obj | None:
         path = self.url + resource.path(namespace, name)
-        answer = self.session.get(path, timeout=20)
+        answer = self.session.get(path, timeout=PATIENCE)
         return None if answer.status_code == 404 else answer.json()
 
     def list(self, resource: Resource, namespace: str | None = None, **query: str) -> list[Obj]:
-        answer = self.session.get(self.url + resource.path(namespace), params=query, timeout=20)
+        answer = self.session.get(self.url + resource.path(namespace), params=query, timeout=PATIENCE)
         items: list[Obj] = answer.json()["items"]
         return items
 
@@ -100,13 +102,13 @@ class Cluster:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=2 * PATIENCE,
             env={**os.environ, "HOME": str(self.folder)},
         )
         assert code is None or done.returncode == code, f"{arguments}: {done.returncode} {done.stderr}"
         return done.stdout
 
-    def until(self, what: str, check: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def until(self, what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """The first true answer of `check`; fails with its last answer after a generous time."""
         end, last = time.monotonic() + seconds, None
         while time.monotonic() < end:
@@ -163,7 +165,7 @@ def program(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -178,8 +180,8 @@ def api_server(folder: Path) -> Iterator[Cluster]:
     for path in sorted((ROOT / "local" / "crds").glob("*.yaml")):
         arguments += ["--crd", str(path)]
     with program(folder, "local.apiserver", *arguments) as process:
-        output, end = folder / "local.apiserver.log", time.monotonic() + 20
-        while not (found := re.search(r"serving on (\S+)", output.read_text())):
+        output, end = folder / "local.apiserver.log", time.monotonic() + PATIENCE
+        while not (found := re.search(r"serving on (\S+)\n", output.read_text())):
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < end, output.read_text()
             time.sleep(0.03)
@@ -253,5 +255,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     yield name
     for pod in cluster.list(PODS, name):
         cluster.session.delete(
-            cluster.url + PODS.path(name, pod["metadata"]["name"]), json={"gracePeriodSeconds": 0}, timeout=20
+            cluster.url + PODS.path(name, pod["metadata"]["name"]),
+            json={"gracePeriodSeconds": 0},
+            timeout=PATIENCE,
         )

