@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # What CI says of a change must not depend on luck; people's runs look for a few new cases each time. No test
 # is timed: a machine that is busy with other tests is slow.
-settings.register_profile("people", deadline=None, max_examples=30)
-settings.register_profile("ci", deadline=None, derandomize=True)
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("people", max_examples=30, **UNTIMED)
+settings.register_profile("ci", derandomize=True, **UNTIMED)
 settings.load_profile("ci" if os.environ.get("CI") else "people")
 
 SLOW = ("e2e", "faults", "browser")

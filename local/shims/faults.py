@@ -21,6 +21,7 @@ class Faults:
     cut_rate         share of streams that are cut
     compile_exit     exit code of the compiler, after it has written its log
     compile_seconds  time that all compilations of a model take together
+    compile_until    path of a file: no compilation ends before it is there
     oom_mib          memory that the process really takes
     recompile        the server ignores its artifacts and compiles
     ecc_uncorrected  new uncorrected ECC events a second, of the first device
@@ -35,6 +36,7 @@ class Faults:
     cut_rate: float = 0.0
     compile_exit: int = 0
     compile_seconds: float | None = None
+    compile_until: str = ""
     oom_mib: int = 0
     recompile: bool = False
     ecc_uncorrected: int = 0

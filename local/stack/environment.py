@@ -51,7 +51,7 @@ def for_clients(setting: Setting, caller: Mapping[str, str]) -> dict[str, str]:
         "TRAINYARD_POLL_SECONDS": "1",
         "TRAINYARD_RETRY_SECONDS": "2",
         "TRAINYARD_DRAIN_SECONDS": "3",
-        "TRAINYARD_CAPACITY_WAIT_MINUTES": "1",
+        "TRAINYARD_CAPACITY_WAIT_MINUTES": "5",
         # The local Hub has no other model of the catalogue.
         "TRAINYARD_FOLLOW": "tiny-llama",
         "TRAINYARD_RELEASES_DIR": str(repository / "include" / "releases"),

@@ -26,7 +26,7 @@ class Service:
     """Runs before each start."""
     stop_signal: Signals = SIGTERM
     stop_seconds: float = 10.0
-    ready_seconds: float = 90.0
+    ready_seconds: float = 300.0
     spares: Callable[[psutil.Process], bool] = lambda process: False
     """Which children of a crashed process are doing work that must not be cut, and end by themselves."""
 
@@ -42,7 +42,7 @@ class Step:
     run: Callable[[], Awaitable[str | None]]
     """May return a remark."""
     needs: tuple[str, ...] = ()
-    ready_seconds: float = 120.0
+    ready_seconds: float = 300.0
     repeats: bool = False
     """Whether it is done again when something that it needs was started again and has forgotten."""
 

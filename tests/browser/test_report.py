@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("chromium") is None, reason="Debian's chromium is not installed"),
 ]
 
+MOST_MILLISECONDS = 180_000
 # Without these Chromium asks hosts of its own, which no test may.
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
@@ -62,7 +63,9 @@ def shown() -> Report:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(QUIET))
+        found = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(QUIET), timeout=MOST_MILLISECONDS
+        )
         yield found
         found.close()
 
@@ -74,6 +77,7 @@ def markup() -> str:
 
 def opened(browser: Browser, markup: str, width: int, scheme: Any = "light") -> Page:
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(MOST_MILLISECONDS)
     page.set_content(markup)
     return page
 
@@ -105,6 +109,7 @@ def test_it_is_dark_where_the_reader_wants_it_dark(browser: Browser, markup: str
 
 def test_it_asks_nobody_for_anything_and_runs_no_words_of_a_server(browser: Browser, markup: str) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(MOST_MILLISECONDS)
     asked, ran = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))

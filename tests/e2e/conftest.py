@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from tests.e2e.asked import ENGINES, EYES, FAULTS, MODELS
-from tests.e2e.yard import REPOSITORY, Yard
+from tests.e2e.yard import PATIENCE, REPOSITORY, Yard
 from trainyard_cli import records
 from trainyard_cli.airflow_api import connect
 from trainyard_cli.demo import MODEL, publish
@@ -56,7 +56,7 @@ def yard(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     records.objects.cache_clear()
     airflow = connect(home)
     for dag in ("model_release", "model_refresh"):
-        airflow.wait_for_dag(dag, 90)
+        airflow.wait_for_dag(dag, PATIENCE)
     try:
         yield Yard(airflow, found, Console(width=200), publish)
     finally:
@@ -79,6 +79,6 @@ def started(yard: Yard) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def new_weights(yard: Yard, started: dict[str, str]) -> str:
     """Run id of a release of other weights over the promoted graph of on-nxdi."""
-    assert yard.follow(started["on-nxdi"], 300).state == "promoted"
+    assert yard.follow(started["on-nxdi"]).state == "promoted"
     yard.publish(yard.stack, yard.stack.home / "scratch", "new-weights")
     return yard.ask("on-nxdi", model__revision="new-weights", **ENGINES["on-nxdi"])

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.mark.parametrize("model", sorted(ENGINES))
 def test_a_release_passes_through_the_engine(yard: Yard, started: dict[str, str], model: str) -> None:
-    release = yard.follow(started[model], 300)
+    release = yard.follow(started[model])
     assert release.state == "promoted", release.failure
     assert release.stages["compile"].state == "done"
     assert "nothing was compiled again" in release.stages["canary_ready"].note
@@ -30,7 +30,7 @@ def test_a_release_passes_through_the_engine(yard: Yard, started: dict[str, str]
 def test_a_model_with_eyes_is_shown_pictures_in_its_load_test(yard: Yard, started: dict[str, str]) -> None:
     prompts = {}
     for model in ("on-native", "on-native-with-eyes"):
-        samples = gather(records.objects(), yard.follow(started[model], 300), "load").samples
+        samples = gather(records.objects(), yard.follow(started[model]), "load").samples
         prompts[model] = statistics.median(
             sample.prompt_tokens or 0 for sample in samples if not sample.error
         )

@@ -15,7 +15,7 @@ def test_new_weights_for_a_compiled_graph_need_no_compiler(
     yard: Yard, started: dict[str, str], new_weights: str
 ) -> None:
     """It finds its bundle: no compile pod, no node for one; the new weights serve."""
-    first, second = yard.follow(started["on-nxdi"]), yard.follow(new_weights, 300)
+    first, second = yard.follow(started["on-nxdi"]), yard.follow(new_weights)
     assert second.state == "promoted", second.failure
     assert second.previous == first.id
     assert second.plan.revision != first.plan.revision
@@ -28,7 +28,7 @@ def test_new_weights_for_a_compiled_graph_need_no_compiler(
 def test_the_two_pods_of_its_load_tests_measured_as_one(
     yard: Yard, started: dict[str, str], new_weights: str
 ) -> None:
-    release = yard.follow(new_weights, 300)
+    release = yard.follow(new_weights)
     for phase in ("load", "step-1"):
         measured = gather(records.objects(), release, phase)
         assert measured.summary["workers"] == 2
@@ -36,4 +36,4 @@ def test_the_two_pods_of_its_load_tests_measured_as_one(
         # Each pod takes every second conversation, and asks both arms.
         asked = {(sample.arm, sample.pair % 2) for sample in measured.samples if sample.pair is not None}
         assert asked == {(arm, pod) for arm in ("canary", "baseline") for pod in (0, 1)}
-    assert yard.pods("on-nxdi", "loadtest") == []
+    yard.wait_for("the end of both", lambda: not yard.pods("on-nxdi", "loadtest"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.yard import Yard
+from tests.e2e.yard import PATIENCE, Yard
 from tests.support.ages import make_older
 from trainyard.release import Release
 from trainyard.store import inventory, keys
@@ -31,7 +31,7 @@ YOUNG_KEY = keys.blob(hashlib.sha256(YOUNG).hexdigest())
 
 @pytest.fixture(scope="module")
 def objects(yard: Yard) -> Objects:
-    yard.airflow.wait_for_dag(DAG, 90)
+    yard.airflow.wait_for_dag(DAG, PATIENCE)
     return records.objects()
 
 
@@ -106,7 +106,7 @@ def aged(
 def swept(yard: Yard, **conf: Any) -> tuple[str, dict[str, str]]:
     """Run id, and the states of the tasks of a run that was asked for by the API."""
     run = yard.airflow.trigger(DAG, None, conf).run_id
-    yard.wait_for("the sweep", 120, lambda: yard.airflow.run(DAG, run).state in ENDED)
+    yard.wait_for("the sweep", lambda: yard.airflow.run(DAG, run).state in ENDED)
     assert yard.airflow.run(DAG, run).state == "success", yard.airflow.log(DAG, run, "look")[-2000:]
     return run, {task["task_id"]: task["state"] for task in yard.airflow.tasks(DAG, run)}
 

@@ -51,8 +51,9 @@ def test_a_new_revision_is_promoted_by_steps_while_streams_go_on_uncut(
     record = told["second"].record or {}
     shares = [weights["percent"].get(record["id"], 0) for weights in record["weights"]]
     assert shares == [5, 25, 50, 100]
+    # Of 200 probes, beside the client's streams: so far off the judge itself would call the split wrong.
     assert [weights["observed"][record["id"]] for weights in record["weights"][:3]] == pytest.approx(
-        [0.05, 0.25, 0.5], abs=0.06
+        [0.05, 0.25, 0.5], abs=0.12
     )
 
 
@@ -66,9 +67,7 @@ def test_the_same_release_again_does_nothing_and_says_so(
 def test_the_refresh_finds_nothing_new_the_second_time(yard: Yard) -> None:
     before = {run.run_id for run in yard.airflow.runs("model_release")}
     refresh = yard.airflow.trigger("model_refresh", None, {})
-    yard.wait_for(
-        "the refresh", 60, lambda: yard.airflow.run("model_refresh", refresh.run_id).state == "success"
-    )
+    yard.wait_for("the refresh", lambda: yard.airflow.run("model_refresh", refresh.run_id).state == "success")
     new = {run.run_id for run in yard.airflow.runs("model_release")} - before
     assert not [run_id for run_id in new if run_id.startswith(f"{demo.MODEL}__")]
     for run_id in new:  # the other models of this catalogue have never been released: stop those
@@ -125,7 +124,7 @@ def test_what_the_schema_can_refuse_is_refused_by_the_api_itself(
 
 def test_what_only_the_plan_can_know_is_refused_there_with_field_rule_and_remedy(yard: Yard) -> None:
     run_id = yard.ask(demo.MODEL, hardware__tensor_parallel=3)
-    yard.wait_for("the refusal", 60, lambda: yard.ended(run_id))
+    yard.wait_for("the refusal", lambda: yard.ended(run_id))
     assert yard.task(run_id, "plan")["state"] == "failed"
     assert yard.task(run_id, "fetch_model")["state"] == "upstream_failed"
     log = yard.airflow.log("model_release", run_id, "plan")

@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("chromium") is None, reason="Debian's chromium is not installed"),
 ]
 
+MOST_MILLISECONDS = 180_000  # Airflow's UI is megabytes of script: seconds, and on a slow machine many
 # Without these Chromium asks hosts of its own, which no test may.
 _QUIET = (
     "--no-sandbox",
@@ -33,10 +34,13 @@ _QUIET = (
 def page(yard: Yard) -> Iterator[Page]:
     """A tab in which a person has logged in."""
     login = json.loads((yard.stack.home / "airflow-credentials.json").read_text())
+    expect.set_options(timeout=MOST_MILLISECONDS)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(_QUIET))
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(_QUIET), timeout=MOST_MILLISECONDS
+        )
         tab = browser.new_page(viewport={"width": 1400, "height": 1000})
-        tab.set_default_timeout(30_000)
+        tab.set_default_timeout(MOST_MILLISECONDS)
         tab.goto(yard.airflow.url)
         tab.fill("input[name=username]", login["username"])
         tab.fill("input[name=password]", login["password"])

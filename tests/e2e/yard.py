@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from trainyard.asking import DAG_ID
 from trainyard.kube.cluster import Cluster
 from trainyard.release import Release
 from trainyard_cli import records, releasing
-from trainyard_cli.airflow_api import ENDED, Airflow
+from trainyard_cli.airflow_api import ENDED, Airflow, ApiError
 from trainyard_cli.demo import connect_cluster
 from trainyard_cli.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Only what never comes is waited for so long. Some machines take many times as long as others for the same.
+PATIENCE = 900.0
 
 
 @dataclass
@@ -46,19 +49,22 @@ class Yard:
         conf = {"release": model, "overrides": sets}
         return self.airflow.trigger(DAG_ID, None, conf).run_id
 
-    def follow(self, run_id: str, seconds: float = 240) -> Release:
+    def follow(self, run_id: str, seconds: float = PATIENCE) -> Release:
         """Waits for a run's end and returns its record."""
         ended = releasing.watch(self.airflow, run_id, self.console, timeout=seconds)
         assert ended.record is not None, f"{run_id} ended as {ended.state} without a record: {ended.tasks}"
         return Release.model_validate(ended.record)
 
-    def wait_for(self, what: str, seconds: float, look: Callable[[], Any]) -> Any:
+    def wait_for(self, what: str, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """The first true answer of `look`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = look()
-            if found:
-                return found
+            try:
+                if found := look():
+                    return found
+            except (httpx.TransportError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status < 500:
+                    raise
             time.sleep(0.2)
         raise AssertionError(f"{what} did not come in {seconds:.0f} s")
 

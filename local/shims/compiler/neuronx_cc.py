@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     # A model is compiled in two phases, one graph and then all others; a plugin that has one says so.
     phases = int(os.environ.get("LOCAL_COMPILE_PHASES", "2"))
     duration = seconds(hlo, knobs.compile_seconds, phases)
-    while (left := began + duration - time.monotonic()) > 0:
+    while (left := began + duration - time.monotonic()) > 0 or _has_to_wait(knobs.compile_until):
         print(".", end="", file=sys.stderr, flush=True)
-        time.sleep(min(left, max(0.5, duration / 20)))
+        time.sleep(min(left, max(0.5, duration / 20)) if left > 0 else 0.5)
     del held
     if knobs.compile_exit:
         said = _internal_error(given.model, knobs.compile_exit)
@@ -80,6 +80,10 @@ def main(argv: list[str] | None = None) -> int:
     _log(given.logfile, "Compiler status PASS")
     print("\nCompiler status PASS", file=sys.stderr, flush=True)
     return 0
+
+
+def _has_to_wait(until: str) -> bool:
+    return bool(until) and not Path(until).exists()
 
 
 def _log(path: Path | None, said: str) -> None:

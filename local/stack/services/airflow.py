@@ -165,7 +165,7 @@ def airflow(setting: Setting, environment: dict[str, str]) -> tuple[Part, ...]:
             "airflow-dags",
             lambda: dags_are_read(setting),
             needs=("airflow-api", "airflow-processor"),
-            ready_seconds=90,
+            ready_seconds=300,
         ),
     )
 

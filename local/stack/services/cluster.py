@@ -114,7 +114,7 @@ def gateway_is_programmed(setting: Setting) -> Step:
     """Done when the Gateway API implementation has taken the Gateway: answering is not enough."""
 
     async def wait() -> None:
-        condition = ("wait", "--for=condition=Programmed", "--timeout=60s")
+        condition = ("wait", "--for=condition=Programmed", "--timeout=240s")
         code, output = await kubectl(setting, *condition, "-n", "trainyard-serving", "gateway/trainyard")
         if code:
             raise StepFailed(f"the Gateway was not programmed:\n{output}")

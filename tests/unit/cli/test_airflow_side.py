@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def test_a_streamer_counts_what_it_saw(moody: Moody) -> None:
     moody.then = sse(CHUNK, CHUNK)
     with Streamer(moody.url, "m", streams=1) as streamer:
         while streamer.tally.complete < 2:
-            pass
+            time.sleep(0.01)
     assert len(streamer.tally.failed) == 2
     assert streamer.tally.total == streamer.tally.complete + 2
     assert streamer.tally.tokens >= 4

@@ -43,7 +43,7 @@ def test_it_is_valid_by_the_compose_specification() -> None:
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +72,7 @@ def test_docker_compose_itself_accepts_both_profiles(tmp_path: Path) -> None:
                 "-q",
             ],
             check=True,
-            timeout=60,
+            timeout=180,
         )
 
 
@@ -231,7 +231,7 @@ def test_programs_of_the_cluster_take_the_flags_that_they_are_given(name: str) -
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         check=True,
     )

@@ -57,7 +57,7 @@ def test_the_command_needs_nothing_but_python_and_writes_a_private_file(tmp_path
     )
     command = [sys.executable, "-I", "-S", "-c", run]
     for said in ("wrote", "has all it needs"):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600

@@ -35,7 +35,7 @@ def read_by_a_shell(text: str, names: list[str], folder: Path) -> list[str]:
     file = folder / "environment"
     file.write_text(text)
     script = f"set -eu; . {file}; printf '%s\\0' " + " ".join(f'"${name}"' for name in names)
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=120)
     return done.stdout.split("\0")[:-1]
 
 
@@ -108,7 +108,7 @@ def test_without_a_profile_airflow_refuses_to_start_and_says_what_to_choose(tmp_
         env={"TRAINYARD_TARGET_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1
