@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterable
@@ -32,8 +31,8 @@ def left_of(those: Iterable[psutil.Process], seconds: float = PATIENCE_SECONDS) 
     return left
 
 
-def kill_whole(pid: int) -> None:
-    """As a node that is gone: the process and all that it started, at once and without a word."""
+def kill_whole(pid: int) -> list[psutil.Process]:
+    """As a node that is gone: the process and all it started, at once, without a word. Who that was."""
     family = processes([pid])
     for one in family[:1]:
         with suppress(psutil.NoSuchProcess):
@@ -41,9 +40,4 @@ def kill_whole(pid: int) -> None:
     for one in family:
         with suppress(psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
-
-
-def end_group(pid: int) -> None:
-    """Kill a process group, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+    return family

@@ -203,7 +203,7 @@ class Session:
                     retry_after=RETRY_SECONDS,
                 )
             self.poll()
-            time.sleep(min(5.0, self.options.lease_seconds / 4))
+            time.sleep(min(5.0, self.options.lease_seconds / 12))
         self.report.waited_seconds = round(time.monotonic() - began, 3) if told else 0.0
         if lease.took_over:
             self.report.took_over = lease.took_over

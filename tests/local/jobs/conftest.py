@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from trainyard.store.models import ModelManifest, publish_model
 from trainyard.store.objects import Objects
 
 __all__ = ["faulty", "model", "pod", "pyz"]
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod has one of its own: there a compile's log has a name that only its attempt says."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import threading
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +18,14 @@ import pytest
 from local.checkpoints.checkpoint import write_checkpoint
 from local.shims.versions import OPTIMUM, stack
 from tests.local.shims.conftest import environment, export_command
-from tests.support.faulty_s3 import Rule, faulty_s3
+from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
 from tests.support.pod import Pod
+from tests.support.processes import kill_whole, left_of
 from tests.support.seaweed import S3Server
 from trainyard.errors import CompilerFailed, CompileStalled, LeaseHeld
 from trainyard.jobs import command as command_module
 from trainyard.jobs import compile as compile_job
+from trainyard.jobs import compiler_run
 from trainyard.jobs.cache_hygiene import compiler_runs
 from trainyard.jobs.runtime import EXIT_STOPPED, RESULT_PREFIX
 from trainyard.store.blobs import put_blob
@@ -38,7 +40,8 @@ from trainyard.store.writers import WriterLease
 
 KEY = "c0ffee"
 HISTORY = "history/compiles/optimum-trn2.json"
-LEASE_SECONDS = 1.2
+# Longer than anything here hangs: who is silent for so long is taken for dead.
+LEASE_SECONDS = 15
 Job = dict[str, Any]
 
 
@@ -268,9 +271,20 @@ def test_a_hit_of_the_hubs_cache_lets_the_compiler_go_there(
 
 
 def test_a_compile_that_outlasts_what_was_learned_is_stopped_and_remembered(
-    make: Callable[..., Job], run: Callable[[Job], Job], store: Objects
+    make: Callable[..., Job],
+    run: Callable[[Job], Job],
+    store: Objects,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = make("one", faults={"compile_seconds": 60}, deadline={"seconds": 0.8, "learned": True})
+    log_file = tmp_path / "compile-one.log"
+
+    def monotonic() -> float:
+        """No time passes until the compiler was called, then a lot."""
+        return 100.0 * (log_file.exists() and "Call compiler" in log_file.read_text())
+
+    monkeypatch.setattr(compiler_run, "time", SimpleNamespace(monotonic=monotonic))
+    job = make("one", faults={"compile_seconds": 600}, deadline={"seconds": 0.8, "learned": True})
     with pytest.raises(CompileStalled, match="next try gets twice the time"):
         run(job)
     [sample] = read_history(store, HISTORY)
@@ -281,7 +295,7 @@ def test_a_compile_that_outlasts_what_was_learned_is_stopped_and_remembered(
 
 
 def test_the_specs_own_deadline_is_final(make: Callable[..., Job], run: Callable[[Job], Job]) -> None:
-    job = make("one", faults={"compile_seconds": 60}, deadline={"seconds": 0.5, "learned": False})
+    job = make("one", faults={"compile_seconds": 600}, deadline={"seconds": 0.5, "learned": False})
     with pytest.raises(CompilerFailed, match=r"compile\.deadline_minutes") as caught:
         run(job)
     assert caught.value.reason == "DeadlineExceeded"
@@ -308,7 +322,7 @@ def test_an_unfinished_graph_of_the_native_plugin_is_not_staged(
 # --- real pods beside each other ---------------------------------------------------------------------------
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline
@@ -326,13 +340,24 @@ def result_of(output: str) -> Job:
     return found
 
 
+def looks(faulty: Faulty, store: Objects) -> int:
+    """How often a pod behind the proxy has looked who has the key."""
+    wanted = f"GET /{store.bucket}/{CompileCache(store, KEY).writer_key}"
+    return sum(line.startswith(wanted) for line in faulty.seen)
+
+
 def test_of_two_pods_at_once_one_compiles_and_the_other_takes_its_result(
-    pod: Pod, make: Callable[..., Job], store: Objects
+    pod: Pod, make: Callable[..., Job], store: Objects, faulty: Faulty, tmp_path: Path
 ) -> None:
-    first = pod.start("compile", make("one", faults={"compile_seconds": 2}))
+    gate, job = tmp_path / "gate", make("one")
+    waiting = f'while [ ! -e {gate} ]; do sleep 0.05; done; exec "$@"'
+    first = pod.start("compile", {**job, "command": ["sh", "-c", waiting, "sh", *job["command"]]})
     wait_for(lambda: compiling(store, "one"))
-    second = pod.start("compile", make("two", faults={"compile_seconds": 2}))
-    outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
+    pod.environment["AWS_ENDPOINT_URL_S3"] = faulty.endpoint
+    second = pod.start("compile", make("two"))
+    wait_for(lambda: looks(faulty, store) >= 2)
+    gate.touch()
+    outputs = [process.communicate(timeout=180)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), outputs
     assert counts(result_of(outputs[0])) == (2, 0, 0, 2)
     assert counts(result_of(outputs[1])) == (0, 2, 2, 0)
@@ -342,37 +367,26 @@ def test_of_two_pods_at_once_one_compiles_and_the_other_takes_its_result(
     assert len(outputs[1].splitlines()) < 30
 
 
-def children_of(pid: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == pid:
-            found += [int(stat.parent.name), *children_of(int(stat.parent.name))]
-    return found
-
-
-def kill_whole(pid: int) -> None:
-    """As a node that is gone: the pod and everything in it, at once and without a word."""
-    for one in [pid, *children_of(pid)]:
-        os.kill(one, signal.SIGKILL)
-
-
 def test_a_writer_that_is_killed_is_replaced_and_its_lock_removed(
-    pod: Pod, make: Callable[..., Job], store: Objects, tmp_path: Path
+    pod: Pod, make: Callable[..., Job], store: Objects, faulty: Faulty, tmp_path: Path
 ) -> None:
     volume = {"dir": str(tmp_path / "volume"), "shared": True}
-    first = pod.start("compile", make("one", faults={"compile_seconds": 60}, cache=volume))
+    often = {**volume, "lease_seconds": 1.2}
+    first = pod.start("compile", make("one", faults={"compile_seconds": 600}, cache=often))
     wait_for(lambda: list((tmp_path / "volume").rglob("*.lock")))
+    pod.environment["AWS_ENDPOINT_URL_S3"] = faulty.endpoint
     second = pod.start("compile", make("two", cache=volume))
-    time.sleep(LEASE_SECONDS)
+    wait_for(lambda: looks(faulty, store) >= 1)
+    writer = CompileCache(store, KEY).writer_key
+    seen = store.get(writer).etag
+    wait_for(lambda: store.get(writer).etag != seen and looks(faulty, store) >= 2)
     assert second.poll() is None
     assert list((tmp_path / "volume").rglob("*.lock"))
-    kill_whole(first.pid)
+    assert left_of(kill_whole(first.pid)) == []
     first.communicate()
-    output, _ = second.communicate(timeout=60)
+    # A lease that ran out minutes ago: how long a silence is death is told by tests of the lease.
+    store.put(writer, json.dumps({**json.loads(store.get(writer).body), "expires_at": 0.0}).encode())
+    output, _ = second.communicate(timeout=180)
     assert second.returncode == 0, output
     told = result_of(output)["compile"]["cache"]
     assert (told["took_over"], told["stale_locks"], told["kept"]) == ("one", 1, 2)
@@ -382,10 +396,10 @@ def test_a_writer_that_is_killed_is_replaced_and_its_lock_removed(
 def test_a_pod_that_is_stopped_gives_the_key_back_and_keeps_its_log(
     pod: Pod, make: Callable[..., Job], store: Objects, tmp_path: Path
 ) -> None:
-    process = pod.start("compile", make("one", faults={"compile_seconds": 60}))
+    process = pod.start("compile", make("one", faults={"compile_seconds": 600}))
     wait_for(lambda: compiler_runs(tmp_path / "one" / "cache" / KEY))
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == EXIT_STOPPED, output
     assert not compiling(store, "one")
     assert "Call compiler with cmd" in log_of(store, "one")
