@@ -106,22 +106,32 @@ class Watch:
         queue = self._subscription.queue
         yield _encode(self._first)
         while not self._broken:
-            wait = min(end - loop.time(), BOOKMARK_SECONDS)
-            if wait <= 0:
-                return
-            try:
-                changes = [await asyncio.wait_for(queue.get(), wait)]
-            except TimeoutError:
-                if self._bookmarks:
-                    yield _encode([self._bookmark()])
-                continue
-            while not queue.empty():
-                changes.append(queue.get_nowait())
+            left = end - loop.time()
+            changes = await _taken(queue, min(left, BOOKMARK_SECONDS))
             events = [e for c in changes if c is not None for e in self._translate(c)]
             if events:
                 yield _encode(events)
             if None in changes:
                 return
+            over = left <= 0 or (not changes and left <= BOOKMARK_SECONDS)
+            # Who goes on from a bookmark is told nothing from before it: there is none while changes wait.
+            if self._bookmarks and (over or not changes) and queue.empty():
+                yield _encode([self._bookmark()])
+            if over:
+                return
+
+
+async def _taken(queue: asyncio.Queue[Change | None], seconds: float) -> list[Change | None]:
+    """All that is there, else what comes first within so many seconds and all that comes with it."""
+    changes: list[Change | None] = []
+    if queue.empty():
+        try:
+            changes.append(await asyncio.wait_for(queue.get(), seconds))
+        except TimeoutError:
+            pass
+    while not queue.empty():
+        changes.append(queue.get_nowait())
+    return changes
 
 
 def _encode(events: list[Object]) -> bytes:

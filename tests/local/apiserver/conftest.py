@@ -58,7 +58,7 @@ def start_server(*arguments: str) -> tuple[subprocess.Popen[str], str]:
 def stop(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -145,7 +145,7 @@ def kubectl(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Kubectl
 
     def run(*arguments: str, stdin: str | None = None, fails: bool = False) -> Result:
         done = subprocess.run(
-            [binary, *arguments], input=stdin, env=environment, capture_output=True, text=True, timeout=30
+            [binary, *arguments], input=stdin, env=environment, capture_output=True, text=True, timeout=150
         )
         assert fails or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return Result(done.returncode, done.stdout, done.stderr)

@@ -22,13 +22,14 @@ Event = dict[str, Any]
 
 def events(server: Server, namespace: str, code: int = 0, **wanted: Any) -> list[Event]:
     """What is on record of a namespace; waits until there is something."""
-    for _ in range(100):
-        lines = [json.loads(line) for line in server.audit_log.read_text().splitlines()]
+    for _ in range(1200):
+        whole, _, _ = server.audit_log.read_text().rpartition("\n")  # one may be half written
+        lines = [json.loads(line) for line in whole.splitlines()]
         found = [
             e
             for e in lines
             if e.get("objectRef", {}).get("namespace") == namespace
-            and code in (0, e["responseStatus"]["code"])
+            and code in (0, e.get("responseStatus", {}).get("code"))
             and all(e.get(k) == v for k, v in wanted.items())
         ]
         if found:
@@ -186,7 +187,7 @@ def test_what_a_user_did_can_be_read_as_permissions(server: Server, kubectl: Kub
     body = '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}'
     kubectl("apply", "--server-side", *acting, "--as-group=system:masters", "-f", "-", stdin=body)
     kubectl("logs", "p", *acting, fails=True)
-    events(server, namespace, verb="get")
+    events(server, namespace, verb="get", code=403)
     found = list(usage.events(server.audit_log))
     used = {p for p in usage.permissions(found, user) if p.namespace == namespace}
     assert used >= {(namespace, "", "configmaps", "patch"), (namespace, "", "configmaps", "create")}

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 from kubernetes import client
 
-from tests.local.apiserver.test_traefik import backends, describe_gateway, traefik
+from tests.local.apiserver.test_traefik import PATIENCE, backends, describe_gateway, traefik
 from tests.support.manifests import of_kind, rendered
 
 __all__ = ["backends", "traefik"]
@@ -32,22 +32,28 @@ async def test_the_bare_address_leads_to_airflow_and_every_other_path_stays_the_
     create = custom.create_namespaced_custom_object
     await asyncio.to_thread(create, GROUP, VERSION, namespace, "httproutes", base)
     async with aiohttp.ClientSession() as session:
-        deadline = time.monotonic() + 20
-        while True:
-            assert time.monotonic() < deadline, log.read_text()
-            with contextlib.suppress(aiohttp.ClientConnectorError):  # Traefik is on its way
-                async with session.get(f"http://127.0.0.1:{port}/", allow_redirects=False) as answer:
-                    if answer.status == 302:
-                        break
-            await asyncio.sleep(0.1)
-        assert answer.headers["Location"].startswith("https://airflow.example.com")
-        async with session.get(f"http://127.0.0.1:{port}/tiny-llama/v1/models") as answer:
-            assert (answer.status, await answer.text()) == (200, str(backends[0]))
+        deadline = time.monotonic() + PATIENCE
+
+        async def answered(path: str, status: int) -> tuple[str, str]:
+            """Where it leads and what it says, once it is answered like this."""
+            while True:
+                assert time.monotonic() < deadline, log.read_text()
+                with contextlib.suppress(aiohttp.ClientError):  # Traefik is on its way
+                    async with session.get(f"http://127.0.0.1:{port}{path}", allow_redirects=False) as answer:
+                        if answer.status == status:
+                            return answer.headers.get("Location", ""), await answer.text()
+                await asyncio.sleep(0.1)
+
+        assert (await answered("/", 302))[0].startswith("https://airflow.example.com")
+        assert await answered("/tiny-llama/v1/models", 200) == ("", str(backends[0]))
 
     def accepted() -> bool:
         route = custom.get_namespaced_custom_object(GROUP, VERSION, namespace, "httproutes", "trainyard.base")
-        found = [each for parent in route["status"]["parents"] for each in parent["conditions"]]
+        parents = route.get("status", {}).get("parents", [])
+        found = [each for parent in parents for each in parent["conditions"]]
         return {"Accepted": "True"}.items() <= {each["type"]: each["status"] for each in found}.items()
 
-    assert await asyncio.to_thread(accepted)
+    while not await asyncio.to_thread(accepted):
+        assert time.monotonic() < deadline, log.read_text()
+        await asyncio.sleep(0.1)
     await asyncio.to_thread(custom.delete_cluster_custom_object, GROUP, VERSION, "gatewayclasses", "traefik")

@@ -56,7 +56,7 @@ def test_a_watch_follows_a_pod_to_its_end(core: client.CoreV1Api, namespace: str
                 client.CoreV1Api(own).list_namespaced_pod,
                 namespace,
                 resource_version=made.metadata.resource_version,
-                timeout_seconds=20,
+                timeout_seconds=90,
             )
             for event in stream:
                 seen.append((event["type"], event["object"].status.phase))
@@ -67,7 +67,7 @@ def test_a_watch_follows_a_pod_to_its_end(core: client.CoreV1Api, namespace: str
     thread.start()
     core.patch_namespaced_pod_status("p", namespace, {"status": {"phase": "Succeeded"}})
     core.delete_namespaced_pod("p", namespace)
-    thread.join(25)
+    thread.join(100)
     assert not thread.is_alive()
     assert seen == [("MODIFIED", "Succeeded"), ("DELETED", "Succeeded")]
 
@@ -104,7 +104,7 @@ async def test_the_asyncio_client_lists_watches_and_deletes(server: Server, name
         await core.delete_namespaced_pod("p", namespace, grace_period_seconds=0)
         async with kubernetes_asyncio.watch.Watch() as watching:
             stream = watching.stream(
-                core.list_namespaced_pod, namespace, resource_version=version, timeout_seconds=10
+                core.list_namespaced_pod, namespace, resource_version=version, timeout_seconds=90
             )
             async for event in stream:
                 if event["type"] == "DELETED":

@@ -123,7 +123,7 @@ def test_wait_sees_a_condition_come_true(kubectl: Kubectl, namespace: str, core:
     assert timed_out.code == 1
     conditions = [{"type": "Ready", "status": "True"}]
     core.patch_namespaced_pod_status("p", namespace, {"status": {"conditions": conditions}})
-    waited = kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=5s", "-n", namespace)
+    waited = kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=60s", "-n", namespace)
     assert waited.out == "pod/p condition met\n"
 
 
@@ -134,7 +134,7 @@ def test_rollout_status_is_done_when_the_status_says_so(
     counts = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
     status = {"status": {**counts, "observedGeneration": 1}}
     client.AppsV1Api(api).patch_namespaced_deployment_status("web", namespace, status)
-    said = kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=5s").out
+    said = kubectl("rollout", "status", "deploy/web", "-n", namespace, "--timeout=60s").out
     assert "successfully rolled out" in said
 
 

@@ -215,7 +215,7 @@ async def test_the_python_client_executes_and_learns_the_exit_code(
             stderr=True,
             _preload_content=False,
         )
-        socket.run_forever(timeout=10)
+        socket.run_forever(timeout=90)
         return socket.read_stdout(), socket.returncode
 
     assert await asyncio.to_thread(run, "echo", "a b") == ("echo a b\n", 0)

@@ -7,10 +7,20 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 
 from local.apiserver.__main__ import make_cluster
+from local.apiserver.calls import Call, Cluster, Target
 from local.apiserver.server import Server as Application
+from local.apiserver.watching import Watch
+from local.apiserver.writing import create as put
 from tests.local.apiserver.conftest import TOKEN, Http
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+def config_maps_call(cluster: Cluster, body: Any = None, **query: str) -> Call:
+    resource = cluster.registry.find("", "v1", "configmaps")
+    assert resource is not None
+    target = Target("", "v1", "configmaps", "default", "")
+    return Call(cluster, resource, target, query, "test", "application/json", json.dumps(body).encode())
 
 
 class Stream:
@@ -25,7 +35,7 @@ class Stream:
         self._answer.close()
 
     async def next(self) -> tuple[str, dict[str, Any]]:
-        event = json.loads(await asyncio.wait_for(self._answer.content.readline(), 10))
+        event = json.loads(await asyncio.wait_for(self._answer.content.readline(), 60))
         return event["type"], event["object"]
 
     async def names(self, count: int) -> list[tuple[str, str]]:
@@ -123,9 +133,25 @@ async def test_a_watch_of_a_removed_definition_ends(http: Http) -> None:
         assert await stream.names(1) == [("ADDED", "t")]
         await http.call("DELETE", f"{definitions}/things.example.com")
         assert await stream.names(1) == [("DELETED", "t")]
-        assert await asyncio.wait_for(stream._answer.content.read(), 10) == b""
+        assert await asyncio.wait_for(stream._answer.content.read(), 60) == b""
     answer = await http.call("GET", "/apis/example.com/v1/things/t")
     assert answer == (404, "404 page not found\n")
+
+
+async def test_a_watch_whose_server_stood_still_past_its_end_tells_the_rest_first() -> None:
+    cluster = make_cluster([])
+    watch = Watch(config_maps_call(cluster, allowWatchBookmarks="true", timeoutSeconds="1"), lambda obj: obj)
+    watch._seconds = 0  # what a second is to a process that is stopped for two
+    lines = watch.lines()
+    assert await anext(lines) == b""
+    made = put(config_maps_call(cluster, {"metadata": {"name": "late"}})).body
+    told = [json.loads(line) for chunk in [chunk async for chunk in lines] for line in chunk.splitlines()]
+    assert [(each["type"], each["object"]["metadata"].get("name")) for each in told] == [
+        ("ADDED", "late"),
+        ("BOOKMARK", None),
+    ]
+    version = told[1]["object"]["metadata"]["resourceVersion"]
+    assert version == made["metadata"]["resourceVersion"]
 
 
 async def test_a_watcher_that_goes_away_is_forgotten() -> None:
@@ -137,7 +163,7 @@ async def test_a_watcher_that_goes_away_is_forgotten() -> None:
             assert await stream.names(1) == [("ADDED", "a")]
             subscriptions = cluster.store.collection(("", "configmaps")).subscriptions
             assert len(subscriptions) == 1
-        for _ in range(100):
+        for _ in range(1200):
             if not subscriptions:
                 return
             await asyncio.sleep(0.05)

@@ -23,6 +23,7 @@ from kubernetes import client, config
 from local.client.kubeconfig import load_kubeconfig
 from local.compose.__main__ import main
 from local.stack.services.setting import binary
+from tests.support.ports import reserved_port
 from tests.support.seaweed import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,17 +39,16 @@ class Place:
         return main([step, "--target", str(self.target), "--cluster", str(self.cluster)])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """What `local-target` writes for a cluster that others know as `localhost`."""
+    with reserved_port() as port:
+        yield written(port, tmp_path, monkeypatch)
+
+
+def written(port: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     for name, value in {
-        "LOCAL_API_SERVER": f"https://localhost:{free_port()}",
+        "LOCAL_API_SERVER": f"https://localhost:{port}",
         "LOCAL_GATEWAY": "http://localhost:18000",
         "LOCAL_HUB": "http://hub:8090",
         "LOCAL_S3": "http://seaweedfs:8333",
@@ -59,7 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         "KUBELET_TOKEN": "another-token",
     }.items():
         monkeypatch.setenv(name, value)
-    result = Place(tmp_path / "target", tmp_path / "cluster")
+    result = Place(folder / "target", folder / "cluster")
     result.target.mkdir()
     result.cluster.mkdir()
     assert result.run("local-target") == 0
@@ -79,12 +79,14 @@ def apiserver(place: Place) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT)
     trusted = ssl.create_default_context(cafile=place.target / "ca.crt")
     try:
-        for _ in range(200):
+        deadline = time.monotonic() + 90
+        while True:
             assert process.poll() is None
+            assert time.monotonic() < deadline, "the API server does not answer"
             try:
                 port = int(server.rpartition(":")[2])
                 with (
-                    socket.create_connection(("127.0.0.1", port), 1) as raw,
+                    socket.create_connection(("127.0.0.1", port), 10) as raw,
                     trusted.wrap_socket(raw, server_hostname="localhost"),
                 ):
                     break
@@ -93,7 +95,11 @@ def apiserver(place: Place) -> Iterator[str]:
         yield server
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def test_setup_makes_the_bucket_and_the_manifests_and_may_run_again(
@@ -152,7 +158,7 @@ def test_setup_without_a_cluster_says_what_kubectl_said(
     monkeypatch.setenv("LOCAL_S3", s3_server.endpoint)
     monkeypatch.setattr("local.compose.steps.PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("local.compose.steps.RETRY_SECONDS", 0.0)
-    monkeypatch.setattr("local.compose.steps.KUBECTL_SECONDS", 20.0)
+    monkeypatch.setattr("local.compose.steps.KUBECTL_SECONDS", 120.0)
     assert place.run("local-setup") == 1
     assert "refused" in capsys.readouterr().err
 
