@@ -26,7 +26,7 @@ from trainyard.stages.workloads import workload_of
 from trainyard.store.objects import Objects
 from trainyard_cli.main import app
 
-QUICK: dict[str, Any] = {"prompt_tokens": 6, "output_tokens": 4, "timeout_seconds": 5}
+QUICK: dict[str, Any] = {"prompt_tokens": 6, "output_tokens": 4, "timeout_seconds": 60}
 
 
 def said(truths: Sequence[Truth], role: str) -> list[tuple[str, ...]]:

@@ -42,7 +42,7 @@ def test_two_servers_are_measured_in_an_open_loop_and_reported(tmp_path: Path) -
 
 def test_a_server_that_only_fails_is_no_success_and_json_is_for_machines(tmp_path: Path) -> None:
     with truth_server(faults=("http_5xx",)) as server:
-        words = ["bench", server.url, "--concurrency", "1", "--duration", "0.3", "--json"]
+        words = ["bench", server.url, "--concurrency", "1", "--requests", "3", "--json"]
         done = CliRunner().invoke(app, [*words, *QUICK, "--out", str(tmp_path)])
     assert done.exit_code == 1
     summary = json.loads(done.stdout)

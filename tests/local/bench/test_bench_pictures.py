@@ -20,7 +20,7 @@ from trainyard_cli.main import app
 IMAGE = "pytorch-inference-vllm-neuronx:0.24.0.1.1.0-neuronx-py313-sdk2.32.0-ubuntu24.04"
 PICTURE = 64 + 2  # tokens of 64 x 64 pixels, and of the marks around
 QUICK = ["--prompt-tokens", "20", "--output-tokens", "4", "--max-lag", "30", "--concurrency", "2"]
-QUICK += ["--duration", "0.5"]
+QUICK += ["--requests", "12"]
 Serve = Callable[..., Served]
 
 

@@ -25,6 +25,7 @@ from trainyard_cli.benching import base, first_model
 from trainyard_cli.main import app
 
 INCLUDE = Path(__file__).parents[3] / "include"
+PATIENCE = 55  # seconds; less than the 60 that would pass if nobody were told to end
 # What is started in the background inherits that Ctrl-C is ignored: not so here.
 COMMAND = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -143,7 +144,7 @@ def test_a_server_that_names_no_model_is_told_from_one_that_lets_nobody_in(
 
 def test_what_a_failing_server_says_is_on_the_terminal_too(tmp_path: Path) -> None:
     with truth_server(faults=("http_5xx",)) as server:
-        words = ["--no-warmup", "--concurrency", "1", "--duration", "0.3", "--max-lag", "30"]
+        words = ["--no-warmup", "--concurrency", "1", "--requests", "3", "--max-lag", "30"]
         done = bench(server.url, *words, "--out", str(tmp_path))
     assert "http_5xx, such as: 500: oops" in done.stdout
     assert done.exit_code == 1
@@ -176,7 +177,7 @@ def test_a_command_that_is_told_to_end_leaves_no_generator_and_no_file(
             while not server.truths and command.poll() is None:
                 time.sleep(0.05)
             command.send_signal(ending)
-            assert command.wait(timeout=30) == 128 + ending
+            assert command.wait(timeout=PATIENCE) == 128 + ending
             with pytest.raises(ProcessLookupError):
                 os.killpg(command.pid, 0)  # nobody is left of its session
         finally:
@@ -198,7 +199,7 @@ def test_a_warm_up_that_nobody_answers_can_be_interrupted(tmp_path: Path) -> Non
             assert command.stdout.readline() == f"warming up {url}\n"
             time.sleep(0.3)
             command.send_signal(signal.SIGINT)
-            assert command.wait(timeout=30) == 130  # and not after the 60 s that an answer may take
+            assert command.wait(timeout=PATIENCE) == 130  # and not after the 60 s that an answer may take
         finally:
             command.kill()
             command.wait()

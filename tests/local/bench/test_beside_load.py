@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,12 +28,11 @@ from trainyard.rollout.verdict import COMPARED, Objectives, Verdict
 from trainyard.store.objects import Objects
 
 OBJECTIVES = Objectives(ttft_p95_seconds=5, itl_p95_seconds=1, max_ratio=dict.fromkeys(COMPARED, 1.5))
-WIDE = replace(OBJECTIVES, max_ratio=dict.fromkeys(COMPARED, 4.0))  # two equal servers on a busy machine
+# Two equal servers, on a machine that may stand still for seconds while it asks one of them.
+WIDE = Objectives(ttft_p95_seconds=60, itl_p95_seconds=60, max_ratio=dict.fromkeys(COMPARED, 1000.0))
 LOAD: dict[str, Any] = {
     "output_tokens": 8,
-    "timeout_seconds": 10,
-    "max_loop_lag_seconds": 30,
-    "max_cpu_share": 9,
+    "timeout_seconds": 60,
 }
 
 
@@ -61,8 +61,9 @@ def verdict_of(store: Objects, objectives: Objectives = OBJECTIVES) -> Verdict:
     return judge(summary, samples, objectives, baseline_expected=True, live=live_of(rows))
 
 
-def test_a_canary_that_is_twice_as_slow_ends_the_load_test_early_and_fails_it(store: Objects) -> None:
-    with truth_server(ttft=0.09, itl=0.02) as canary, truth_server(ttft=0.03, itl=0.006) as baseline:
+def test_a_canary_that_is_much_slower_ends_the_load_test_early_and_fails_it(store: Objects) -> None:
+    # So much that it still is where a busy machine adds a tenth of a second to every answer.
+    with truth_server(ttft=0.2, itl=0.03) as canary, truth_server(ttft=0.02, itl=0.003) as baseline:
         workload = {**LOAD, "duration_seconds": 60}
         loadtest.run(job_of(store, canary, baseline, workload=workload))
         asked = len(canary.truths)
@@ -70,8 +71,8 @@ def test_a_canary_that_is_twice_as_slow_ends_the_load_test_early_and_fails_it(st
     stopped = summary["stopped"]
     assert stopped["pairs"] >= stopped["alarm"] >= 10
     assert stopped["reasons"]
-    # A user needs a third of a second for a pair: all four of them, some 700 in a minute.
-    assert summary["arms"]["canary"]["requests"] == asked < 350
+    # A user needs half a second for a pair: all four of them, some 500 in a minute.
+    assert summary["arms"]["canary"]["requests"] == asked < 250
     assert summary["generator"]["valid"], summary["generator"]["reasons"]
     strict = replace(OBJECTIVES, min_samples=100_000)
     samples = unpack(store.get("m/0/samples.ndjson.gz").body)
@@ -80,9 +81,12 @@ def test_a_canary_that_is_twice_as_slow_ends_the_load_test_early_and_fails_it(st
     assert "the load test was stopped after" in "".join(verdict.reasons)
 
 
-def test_an_equal_canary_is_asked_to_the_end_and_both_servers_figures_are_on_record(store: Objects) -> None:
+def test_an_equal_canary_is_asked_to_the_end_and_both_servers_figures_are_on_record(
+    store: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loadwatch, "period", lambda seconds: 0.1)
     with truth_server(ttft=0.03, itl=0.004) as canary, truth_server(ttft=0.03, itl=0.004) as baseline:
-        workload = {**LOAD, "duration_seconds": 3}
+        workload = {**LOAD, "duration_seconds": 60, "requests": 110}  # three seconds at least
         watch = {"objectives": WIDE.to_dict(), "earlier": []}
         loadtest.run(job_of(store, canary, baseline, workload=workload, watch=watch))
         asked = {"canary": len(canary.truths), "baseline": len(baseline.truths)}
@@ -141,8 +145,13 @@ def test_an_open_loop_that_was_stopped_is_no_invalid_one() -> None:
 
 
 def test_an_open_loop_that_was_stopped_does_not_wait_for_its_next_request() -> None:
+    def look(samples: Sequence[Sample]) -> dict[str, Any] | None:
+        seen.extend(samples)
+        return {"reasons": ["enough"]} if len(seen) == 3 else None
+
+    seen: list[Sample] = []
     workload = Workload(**LOAD, arrivals={"offsets": [0.0, 0.1, 0.2, 50.0]})
-    stop = EarlyStop(lambda samples: {"reasons": ["enough"]}, every=1.0)
+    stop = EarlyStop(look, every=0.1)
     with truth_server(ttft=0.01, itl=0.001) as server:
         samples, summary = run_load(
             model="m", arms={"canary": [server.url]}, workload=workload, seed=1, stop=stop
@@ -165,9 +174,9 @@ def test_a_look_that_breaks_down_leaves_the_test_alone(tmp_path: Path) -> None:
 
     stop = EarlyStop(look, every=0.01)
     stop.follow([rows, tmp_path / "another-machine's"], tmp_path / "halt", time.monotonic())
-    assert again.wait(5)
+    assert again.wait(60)
     assert stop._thread is not None
-    stop._thread.join(5)
+    stop._thread.join(60)
     stop.end()
     assert (stop.found, (tmp_path / "halt").exists()) == (None, False)
     assert [sample.arm for sample in seen] == ["canary"]  # the torn line is not there yet
@@ -181,7 +190,7 @@ def test_an_alarm_tells_its_time_from_when_requests_began(
     stop = EarlyStop(lambda samples: {"reasons": ["enough"]}, every=0.01)
     stop.follow([], tmp_path / "halt", time.monotonic() - ago)
     assert stop._thread is not None
-    stop._thread.join(5)
+    stop._thread.join(60)
     assert stop.found is not None
     assert least <= stop.found["at"] <= most
 
@@ -195,7 +204,7 @@ def users(*servers: TruthServer) -> Iterator[None]:
         body = json.dumps({"model": "m", "prompt": "hi", "max_tokens": 4}).encode()
         while not over.is_set():
             for server in servers:
-                urllib.request.urlopen(f"{server.url}/v1/completions", body, timeout=10).read()
+                urllib.request.urlopen(f"{server.url}/v1/completions", body, timeout=60).read()
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -212,15 +221,26 @@ def users(*servers: TruthServer) -> Iterator[None]:
 def test_a_step_without_a_load_of_ours_is_judged_by_real_traffic_and_ended_by_its_alarm(
     store: Objects, monkeypatch: pytest.MonkeyPatch, slow: float
 ) -> None:
+    alarm = threading.Event()
+
+    class Enough(Scraper):
+        """Ends the step of equal servers with enough spans to judge it by, however long they took."""
+
+        def scrape(self, *, synthetic: bool) -> None:
+            super().scrape(synthetic=synthetic)
+            if slow == 1.0 and self.moments == 22:
+                alarm.set()
+
     monkeypatch.setattr(loadwatch, "period", lambda seconds: 0.15)
+    monkeypatch.setattr(loadwatch, "Scraper", Enough)
+    monkeypatch.setattr(loadwatch, "threading", SimpleNamespace(Event=lambda: alarm))
     with (
         truth_server(ttft=0.03 * slow, itl=0.004 * slow) as canary,
         truth_server(ttft=0.03, itl=0.004) as baseline,
     ):
         with users(canary, baseline):
-            seconds = 3.0 if slow == 1.0 else 60.0
             watch = {"objectives": (WIDE if slow == 1.0 else OBJECTIVES).to_dict(), "earlier": []}
-            job = job_of(store, canary, baseline, observe_seconds=seconds, workload=LOAD, watch=watch)
+            job = job_of(store, canary, baseline, observe_seconds=120, workload=LOAD, watch=watch)
             result = loadtest.run(job)
     summary, rows = left(store)
     assert result["arms"] == summary["arms"] == {}
@@ -233,8 +253,17 @@ def test_a_step_without_a_load_of_ours_is_judged_by_real_traffic_and_ended_by_it
         assert {check.metric for check in verdict.checks} == {"errors", "ttft", "itl", "e2e"}
     else:
         assert {"ttft (mean)", "itl (mean)", "e2e (mean)"} & set(summary["stopped"]["reasons"])
-        assert summary["seconds"] < 60.0
+        assert summary["seconds"] < 120
         assert verdict.outcome == "fail"
+
+
+def test_a_step_without_a_load_of_ours_takes_the_time_that_it_was_given(store: Objects) -> None:
+    with truth_server() as canary, truth_server() as baseline:
+        loadtest.run(job_of(store, canary, baseline, observe_seconds=0.5, workload=LOAD, watch=None))
+    summary, rows = left(store)
+    assert summary["seconds"] >= 0.5
+    assert summary["stopped"] is None
+    assert rows[-1]["at"] >= 0.5
 
 
 def test_a_server_that_does_not_answer_leaves_a_gap_and_no_figures(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from trainyard.bench.workload import Workload, payload
 CHAT = "/v1/chat/completions"
 
 
-def ask(url: str, *, tokens: int = 8, stream: bool = True, chat: bool = True, timeout: float = 5) -> Exchange:
+def ask(
+    url: str, *, tokens: int = 8, stream: bool = True, chat: bool = True, timeout: float = 60
+) -> Exchange:
     path = CHAT if chat else "/v1/completions"
     body = payload("m", "a few words", output_tokens=tokens, stream=stream, chat=chat)
     return Exchange(url + path, body, timeout=timeout).run()
@@ -108,7 +110,7 @@ def test_an_interrupted_exchange_is_censored_and_lets_the_interruption_pass() ->
         return 0.0
 
     with truth_server() as server:
-        exchange = Exchange(server.url + CHAT, payload("m", "x", output_tokens=4), timeout=5, clock=clock)
+        exchange = Exchange(server.url + CHAT, payload("m", "x", output_tokens=4), timeout=60, clock=clock)
         with pytest.raises(Killed):
             exchange.run()
     assert exchange.error == "censored"
@@ -124,8 +126,12 @@ def test_failures_at_a_given_rate_are_counted_exactly() -> None:
     assert Counter(sample.error for sample in samples) == Counter(faults * 3)
 
 
-# With many streams the reader looks every so often, and reads what has come together.
-@pytest.mark.parametrize(("percent", "streams"), [(1, 8), (10, 8), (10, 32), (50, 32)])
+STILL = 6.0  # seconds that a busy machine may stand still without a good answer being taken for a time-out
+
+
+# With many streams the reader looks every so often, and reads what has come together. There are more streams
+# than answers that never come: these are waited for all at once.
+@pytest.mark.parametrize(("percent", "streams"), [(1, 8), (10, 14), (10, 32), (50, 32)])
 def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int, streams: int) -> None:
     """Every kind at once, each at the same share of the requests, through the generator's own reader."""
     kinds = (
@@ -145,9 +151,9 @@ def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int, stream
     faults += [""] * (100 - len(faults))
     random.Random(percent).shuffle(faults)
     load = Workload(
-        concurrency=streams, requests=100, duration_seconds=60, output_tokens=12, timeout_seconds=3.0
+        concurrency=streams, requests=100, duration_seconds=60, output_tokens=12, timeout_seconds=STILL
     )
-    with truth_server(faults=tuple(faults), ttft=0.0, itl=0.0 if streams == 8 else 0.002) as server:
+    with truth_server(faults=tuple(faults), ttft=0.0, itl=0.0 if streams < 16 else 0.002) as server:
         samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=load, seed=1)
         happened = Counter(truth.fault for truth in server.truths)
     assert happened == Counter(faults)
@@ -160,7 +166,7 @@ def test_the_fault_matrix_is_counted_exactly_at_every_share(percent: int, stream
 
 def test_what_arrived_before_a_time_out_says_what_was_wrong() -> None:
     """The generator keeps pieces back to read them together: those count too."""
-    load = Workload(concurrency=2, requests=2, duration_seconds=60, output_tokens=20, timeout_seconds=0.7)
+    load = Workload(concurrency=2, requests=2, duration_seconds=60, output_tokens=20, timeout_seconds=STILL)
     with truth_server(faults=("error_hang",), ttft=0.005, itl=0.005) as server:
         samples, summary = run_load(model="m", arms={"canary": [server.url]}, workload=load, seed=1)
     assert summary["arms"]["canary"]["failures"] == {"error_event": 2}
@@ -198,7 +204,7 @@ def test_a_refusal_of_a_request_that_was_not_read_is_a_refusal() -> None:
     """Pictures make a request large, and its sender finds the connection closed before it is done."""
     with answers_at_once(TOO_LARGE, 100) as (address, _):
         body = payload("m", "x" * LARGE, output_tokens=1)
-        sample = Exchange(f"http://{address}{CHAT}", body, timeout=5).run().sample(arm="canary")
+        sample = Exchange(f"http://{address}{CHAT}", body, timeout=60).run().sample(arm="canary")
     assert (sample.error, sample.status, sample.detail) == ("http_4xx", 413, "413: too large")
 
 
