@@ -19,5 +19,5 @@ def faulty(s3_server: S3Server) -> Iterator[Faulty]:
 
 @pytest.fixture
 def shaky(faulty: Faulty, s3_server: S3Server, bucket: str) -> Objects:
-    client = s3_server.client(endpoint_url=faulty.endpoint, attempts=3, read_seconds=10)
+    client = s3_server.client(endpoint_url=faulty.endpoint, attempts=3)
     return Objects(client, bucket)

@@ -175,6 +175,8 @@ def may_use(process: Path, cache: Path) -> bool:
             for pair in (process / "environ").read_bytes().decode("utf-8", "replace").split("\0")
             if "=" in pair
         )
+    except ProcessLookupError:
+        return False  # it has ended, though its number may stay until somebody reaps it
     except OSError:
         return process.exists()
     named = cache_folder(variables)

@@ -110,9 +110,8 @@ class NodeCache:
             if status.st_size != size:
                 self.condemn(held, f"it has {status.st_size} bytes, not {size}")
             elif _is_at(file, path):
-                # The time of the last use. That of the last change belongs to the trees that link to it.
                 with suppress(OSError):  # another user's file
-                    os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
+                    _used(path, status)
                 return held
         except BaseException:
             os.close(file)
@@ -137,6 +136,7 @@ class NodeCache:
                 self._claim(file, size)
                 write(file)
                 os.fchmod(file, 0o444)
+                _used(path, os.fstat(file))  # the kernel's own stamps are milliseconds apart
                 os.replace(path, self.blobs / digest)
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -189,6 +189,11 @@ class NodeCache:
                 with suppress(FileNotFoundError):
                     found.append((Path(entry.path), entry.stat(follow_symlinks=False)))
         return found
+
+
+def _used(path: Path, status: os.stat_result) -> None:
+    """Note the time of the last use. That of the last change belongs to the trees that link to it."""
+    os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
 
 def _unlink_unused(path: Path) -> bool:

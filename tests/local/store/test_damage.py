@@ -30,7 +30,7 @@ KEY = keys.bundle_manifest("f1")
 
 @pytest.fixture
 def shaky(faulty: Faulty, s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=2, read_seconds=10), bucket)
+    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=2), bucket)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def either(request: pytest.FixtureRequest, s3_server: S3Server, bucket: str) -> 
 
 @pytest.fixture
 def shaky(faulty: Faulty, s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=3, read_seconds=5), bucket)
+    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=3), bucket)
 
 
 def test_what_was_put_is_read_back(either: Objects) -> None:

@@ -34,7 +34,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shaky(faulty: Faulty, s3_server: S3Server, bucket: str) -> Objects:
-    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=2, read_seconds=10), bucket)
+    return Objects(s3_server.client(endpoint_url=faulty.endpoint, attempts=2), bucket)
 
 
 def pieces(content: bytes, size: int = 700_001) -> Iterator[bytes]:
