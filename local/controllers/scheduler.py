@@ -7,6 +7,8 @@ import logging
 import time
 from decimal import Decimal
 
+import aiohttp
+
 from local.client.api import ApiError
 from local.client.events import Recorder
 from local.client.informer import Cache
@@ -104,8 +106,9 @@ class Scheduler:
             if best is None or load < best:
                 best = load
         if best is None:
-            await self._refuse(pod, refusal_message(refusals))
+            # Before anything is awaited: a node that changes meanwhile has to bring the pod back.
             self._unschedulable.add(key)
+            await self._refuse(pod, refusal_message(refusals))
             return None
         await self._bind(pod, best[1])
         return None
@@ -138,7 +141,7 @@ class Scheduler:
             if error.not_found or error.conflict:
                 return
             raise
-        except (OSError, asyncio.CancelledError):
+        except (aiohttp.ClientError, OSError, asyncio.CancelledError):
             self._assumed.pop(meta["uid"], None)
             raise
         text = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"

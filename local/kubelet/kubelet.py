@@ -85,6 +85,8 @@ class Kubelet:
         """A Node that someone deletes while its machine lives is registered again, except when its claim goes
         too.
         """
+        if new is not None and not is_true(new, "Ready") and new["metadata"]["name"] in self.nodes:
+            self.nodes[new["metadata"]["name"]].doubted.set()
         if new is not None or old is None:
             return
         name = old["metadata"]["name"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import platform
@@ -16,7 +17,7 @@ from local.client.api import ApiError
 from local.client.informer import Cache
 from local.client.instances import INSTANCE_TYPES, NEURON, NEURONCORE, InstanceType
 from local.client.kinds import LEASES, NODES, Obj
-from local.client.objects import condition, micro_stamp, stamp
+from local.client.objects import condition, is_true, micro_stamp, stamp
 from local.client.quantity import Resources, format_resources
 from local.kubelet.context import NodeContext, Settings
 from local.kubelet.devices import Devices
@@ -110,6 +111,8 @@ class Node:
         self._cache = cache
         self._settings = settings
         self.spec = spec
+        self.doubted = asyncio.Event()
+        """Somebody wrote that it is not ready."""
         self.context = NodeContext(
             spec.name,
             spec.instance_type,
@@ -125,7 +128,10 @@ class Node:
             await self._retry(self._plug_in)
         while True:
             await self._retry(self._renew)
-            await asyncio.sleep(HEARTBEAT)
+            await self._retry(self._affirm)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.doubted.wait(), HEARTBEAT)
+            self.doubted.clear()
 
     async def _retry(self, step: object) -> None:
         assert callable(step)
@@ -201,6 +207,16 @@ class Node:
         devices = format_resources(self.spec.devices)
         body = {"status": {"capacity": devices, "allocatable": devices}}
         await self._cache.patch(NODES, {"metadata": {"name": self.spec.name}}, body, sub="status")
+
+    async def _affirm(self) -> None:
+        """Say again that it is ready, where a pause of this process was taken for its end."""
+        node = self._cache.of(NODES).get("", self.spec.name)
+        if node is None or is_true(node, "Ready"):
+            return
+        ours = self._status(node)["conditions"]
+        kinds = {each["type"] for each in ours}
+        others = [each for each in node["status"].get("conditions") or [] if each["type"] not in kinds]
+        await self._cache.patch(NODES, node, {"status": {"conditions": [*ours, *others]}}, sub="status")
 
     async def _renew(self) -> None:
         name = self.spec.name

@@ -268,6 +268,22 @@ def test_a_namespace_has_an_account_and_goes_with_all_it_holds(cluster: Cluster)
     assert cluster.list(PODS, name) == []
 
 
+def test_a_node_that_was_given_up_for_lost_comes_back(cluster: Cluster, namespace: str) -> None:
+    node = cluster.find(NODES, None, "local-system") or {}
+    # As after a silence of forty seconds.
+    conditions = [{**each, "status": "Unknown"} for each in node["status"]["conditions"]]
+    path = NODES.path(None, "local-system", "status")
+    body = {"status": {"conditions": conditions}}
+    cluster.request("PATCH", path, body, media="application/merge-patch+json")
+    cluster.pod(namespace, "patient", ["true"])
+    cluster.phase(namespace, "patient", "Succeeded")
+    cluster.until(
+        "no taints", lambda: not (cluster.find(NODES, None, "local-system") or {})["spec"].get("taints")
+    )
+    entry = condition(cluster.find(NODES, None, "local-system") or {}, "MemoryPressure") or {}
+    assert entry["status"] == "False"
+
+
 def test_pods_of_a_node_that_is_gone_are_deleted(cluster: Cluster, namespace: str) -> None:
     node = f"lost-{namespace}"
     cluster.create(NODES, {"metadata": {"name": node}})
