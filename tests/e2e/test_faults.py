@@ -80,18 +80,21 @@ def test_a_canary_that_keeps_dying_is_rolled_back_with_its_words_and_logs(
 
 def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard, tmp_path: Path) -> None:
     """The pod that was begun is the pod that ends, whatever of Airflow dies meanwhile."""
-    may_end = tmp_path / "may-end"  # on a slow machine it takes a minute until all of Airflow is back
+    may_end = tmp_path / "may-end"
     knob = {KNOBS: json.dumps({"compile_until": str(may_end), "compile_exit": 70})}
     long = {"sequence_length": 896, "deadline_minutes": 60}
     run_id = yard.ask("survivor", compile={**long, "annotations": knob})
-    pod = yard.wait_for("the compile pod", lambda: yard.pods("survivor", "compile"))[0]
-    uid = pod["metadata"]["uid"]
+    pod = yard.wait_for("the compile pod", lambda: yard.pods("survivor", "compile"))[0]["metadata"]
     yard.wait_for("the deferral", lambda: yard.task(run_id, "compile")["state"] == "deferred")
 
-    os.kill(yard.pid("airflow-triggerer"), signal.SIGKILL)
-    os.kill(yard.pid("airflow-scheduler"), signal.SIGKILL)
+    killed = {name: yard.pid(name) for name in ("airflow-triggerer", "airflow-scheduler")}
+    for pid in killed.values():
+        os.kill(pid, signal.SIGKILL)
+    yard.wait_for("both", lambda: all(yard.is_back(name, pid) for name, pid in killed.items()))
+    assert [item["metadata"]["uid"] for item in yard.pods("survivor", "compile")] == [pod["uid"]]
+    may_end.touch()
 
-    # Once it is back, a process of the task itself: it resumes now and then to read the log.
+    # And a process of the task itself, which resumes to see how its pod ended.
     def kill_task() -> bool:
         task = yard.task(run_id, "compile")
         if task["state"] != "running" or not task.get("pid"):
@@ -103,12 +106,13 @@ def test_a_compile_survives_the_death_of_scheduler_triggerer_and_task(yard: Yard
         return True
 
     yard.wait_for("a process of the task", kill_task)
-    assert [item["metadata"]["uid"] for item in yard.pods("survivor", "compile")] == [uid]
-    may_end.touch()
     release = yard.follow(run_id)
     assert release.failure is not None
     # The one pod ran to its own end: the compiler's failure is what the run ended with.
     assert (release.failure.stage, release.failure.error) == ("compile", "CompilerFailed")
+    started = yard.cluster.list("Event", pod["namespace"], fields="reason=Scheduled")
+    names = {event["involvedObject"]["name"] for event in started}
+    assert {name for name in names if name.startswith(f"compile-{release.id}")} == {pod["name"]}
     assert yard.is_free("survivor")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,8 +75,12 @@ class Yard:
         return self.cluster.list("Pod", labels=labels)
 
     def pid(self, service: str) -> int:
-        state = json.loads((self.stack.home / "stack.json").read_text())
-        return int(state["services"][service]["pid"])
+        return int(self.stack.state["services"][service]["pid"])
+
+    def is_back(self, service: str, killed: int) -> bool:
+        """Whether a service that had this pid was started again, and is ready."""
+        unit = self.stack.state["services"][service]
+        return unit["state"] == "ready" and unit["pid"] != killed
 
     def is_free(self, model: str) -> bool:
         """Whether the model's lease was given back."""

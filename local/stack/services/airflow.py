@@ -62,7 +62,11 @@ def environment(setting: Setting) -> dict[str, str]:
         # How late the end of a task's process may be noticed. At the default (5 s) a task that defers and is
         # resumed sooner is taken for killed: "finished with state success, but the task instance's state
         # attribute is queued".
-        "workers": {"min_heartbeat_interval": 1},
+        "workers": {
+            "min_heartbeat_interval": 1,
+            # A machine that stands still for the default of 5 s must not have every call made twice.
+            "execution_api_timeout": 60,
+        },
         "triggerer": {"job_heartbeat_sec": 2, "triggerer_health_check_threshold": 10},
         "api": {
             "host": HOST,
