@@ -132,9 +132,11 @@ class Informer:
                 pause = await _rest(pause)
 
     async def _list(self) -> str:
+        # What this process writes while the list is on its way is not in it, and not gone.
+        known = list(self._items.values())
         answer = await self.api.list(self.resource)
         present = {obj["metadata"]["uid"] for obj in answer["items"]}
-        for obj in list(self._items.values()):
+        for obj in known:
             if obj["metadata"]["uid"] not in present:
                 self.forget(obj)
         for obj in answer["items"]:

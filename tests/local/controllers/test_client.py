@@ -82,6 +82,19 @@ def test_a_namesake_is_another_object() -> None:
     assert seen == [(None, "5"), ("5", None), (None, "7")]
 
 
+async def test_what_is_written_while_the_list_is_on_its_way_is_not_taken_for_gone() -> None:
+    class Slow:
+        async def list(self, *_: object) -> Obj:
+            informer.observe(thing("written", 7, uid="w"))
+            return {"metadata": {"resourceVersion": "6"}, "items": []}
+
+    informer, seen = cached(Slow())  # type: ignore[arg-type]
+    informer.observe(thing("gone", 3, uid="g"))
+    assert await informer._list() == "6"
+    informer.observe(thing("written", 8, uid="w"))
+    assert seen == [(None, "3"), (None, "7"), ("3", None), ("7", "8")]
+
+
 async def test_a_write_is_in_the_cache_when_it_returns(cluster: Cluster, namespace: str) -> None:
     async with Api(load_kubeconfig(cluster.kubeconfig), "tests") as api:
         cache = Cache(api)
