@@ -179,7 +179,7 @@ def test_the_command_reaches_the_cluster_through_airflows_connections(
         [sys.executable, "-m", "trainyard_cli.main", "doctor", "--json", "--home", str(tmp_path / "none")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
         env={
             "PATH": os.environ["PATH"],

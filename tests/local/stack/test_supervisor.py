@@ -18,7 +18,7 @@ from local.stack.home import MARKER, Home
 from local.stack.service import Part, Probe, Service, Step, UnknownService, select
 from local.stack.supervisor import StartFailed, Supervisor
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_step_is_repeated_for_a_service_that_has_forgotten(home: Home) -
 async def test_what_a_killed_service_left_is_ended_but_for_what_it_spares(home: Home) -> None:
     code = """
 for word in ("idle", "busy"):
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", word])
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", word])
 """
     running = supervisor(home, service(home, "one", code, spares=lambda process: "busy" in process.cmdline()))
 
@@ -149,7 +149,8 @@ for word in ("idle", "busy"):
 
 
 async def test_a_service_that_never_starts_is_named_with_its_last_words(home: Home) -> None:
-    running = supervisor(home, service(home, "good"), service(home, "bad", "sys.exit('no such database')"))
+    bad = service(home, "bad", "sys.exit('no such database')", needs=("good",))
+    running = supervisor(home, service(home, "good"), bad)
 
     with pytest.raises(StartFailed, match=r"(?s)bad did not come up: exited with status 1.*no such database"):
         await during(running, nothing)
@@ -159,7 +160,7 @@ async def test_a_service_that_never_starts_is_named_with_its_last_words(home: Ho
 
 
 async def test_a_service_that_never_gets_ready_is_given_up(home: Home) -> None:
-    running = supervisor(home, service(home, "slow", "time.sleep(60)", ready_seconds=0.5))
+    running = supervisor(home, service(home, "slow", "time.sleep(600)", ready_seconds=0.5))
 
     with pytest.raises(StartFailed, match="slow did not come up: not ready after"):
         await during(running, nothing)
@@ -179,14 +180,15 @@ async def test_a_step_that_fails_stops_the_start(home: Home) -> None:
 async def test_a_service_that_ignores_the_signal_is_killed(home: Home) -> None:
     deaf = service(home, "deaf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)", stop_seconds=0.3)
     running = supervisor(home, deaf)
-    pids: list[int] = []
+    found: list[psutil.Process] = []
 
     async def story() -> None:
-        pids.append(home.read_state()["services"]["deaf"]["pid"])
+        found.append(psutil.Process(home.read_state()["services"]["deaf"]["pid"]))
 
     await during(running, story)
 
-    assert not psutil.pid_exists(pids[0])
+    await until(lambda: leftovers.is_gone(found[0]))  # killed, if not reaped yet
+    assert home.read_state()["state"] == "stopped"
 
 
 def test_a_choice_of_services_brings_what_they_need(home: Home) -> None:

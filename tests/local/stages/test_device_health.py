@@ -34,7 +34,7 @@ def server_pod(server: Server, namespace: str, pool: str, name: str, **knobs: An
         container={
             "name": "server",
             "image": IMAGE,
-            "command": ["sh", "-c", "sleep 60"],
+            "command": ["sh", "-c", "sleep 600"],
             "resources": {"requests": {NEURON: "1"}, "limits": {NEURON: "1"}},
         },
     )

@@ -32,7 +32,7 @@ def server() -> Iterator[Callable[[Any], int]]:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 assert (self.path, asked["model"], asked["max_tokens"]) == ("/v1/completions", "tiny", 1)
                 if answer is None:  # hangs, as an engine that is still compiling does
-                    release.wait(10)
+                    release.wait()
                     return
                 status, body = answer
                 self.send_response(status)
@@ -55,7 +55,7 @@ def server() -> Iterator[Callable[[Any], int]]:
         found.server_close()
 
 
-def ask(port: int, timeout: str = "5") -> int:
+def ask(port: int, timeout: str = "60") -> int:
     return probe.main(["--port", str(port), "--model=tiny", "--timeout", timeout])
 
 
@@ -95,7 +95,7 @@ def test_the_pods_own_address_is_asked_unless_another_is_named(
     port = server(completion("x"))
     monkeypatch.setenv("POD_IP", "127.9.9.9")
     assert ask(port) == 1
-    assert probe.main(["--port", str(port), "--model", "tiny", "--host", "127.0.0.1"]) == 0
+    assert probe.main(["--port", str(port), "--model", "tiny", "--host", "127.0.0.1", "--timeout", "60"]) == 0
     monkeypatch.setenv("POD_IP", "127.0.0.1")
     assert ask(port) == 0
 

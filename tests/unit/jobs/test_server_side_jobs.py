@@ -65,15 +65,15 @@ def wait(port: int, seconds: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_hook_waits_until_nothing_is_in_flight(
     server: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = iter([PAGE, PAGE, PAGE.replace(" 2.0", " 0.0").replace(" 1.0", " 0.0")])
+    idle = PAGE.replace(" 2.0", " 0.0").replace(" 1.0", " 0.0")
     asked = []
 
     def answer() -> tuple[int, str]:
         asked.append(1)
-        return 200, next(answers)
+        return 200, PAGE if len(asked) < 3 else idle
 
-    assert "idle after" in wait(server(answer), "30", capsys)
-    assert len(asked) == 3
+    assert "\nidle after" in "\n" + wait(server(answer), "600", capsys)
+    assert len(asked) >= 3  # more, where an answer came too late to be read
 
 
 def test_a_server_that_never_gets_idle_is_waited_for_to_the_end(
@@ -93,8 +93,8 @@ def test_a_server_that_has_ended_is_not_waited_for(
     server: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    wait(1, "30", capsys)  # nobody listens on port 1
-    assert time.monotonic() - began < 25
+    wait(1, "600", capsys)  # nobody listens on port 1
+    assert time.monotonic() - began < 300
 
 
 @given(st.text(max_size=300))
@@ -112,7 +112,7 @@ def test_evidence_is_the_metrics_and_the_files_without_our_own(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     port = server(lambda: (200, PAGE))
-    assert main(["evidence", "--port", str(port), "--folder", str(tmp_path)]) == 0
+    assert main(["evidence", "--port", str(port), "--folder", str(tmp_path), "--timeout", "60"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"metrics": PAGE, "files": ["neuron/a/.complete", "neuron/compile_cache/a/model.neff"]}
 
@@ -124,7 +124,7 @@ def test_evidence_that_cannot_be_had_is_empty(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_page_that_is_none_is_an_error(server: Callable[..., int]) -> None:
     with pytest.raises(OSError, match="/metrics answers"):
-        pages.metrics_page("127.0.0.1", server(lambda: (503, "starting")), 2.0)
+        pages.metrics_page("127.0.0.1", server(lambda: (503, "starting")), 60.0)
 
 
 @pytest.mark.parametrize("job", ["quiesce", "evidence", "probe"])

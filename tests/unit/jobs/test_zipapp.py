@@ -25,7 +25,7 @@ def run(pyz: Path, code: str, temporary: Path) -> str:
         env={"TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     return result.stdout

@@ -86,7 +86,7 @@ def test_nobody_is_overtaken_by_spare_connections() -> None:
     waiter.start()
     assert not got.wait(0.05)
     lanes.give()
-    waiter.join(5)
+    waiter.join(60)
     assert got.is_set()
 
 

@@ -14,7 +14,8 @@ def test_results_keep_the_order_of_the_tasks() -> None:
     )
 
 
-def test_the_first_failure_is_raised_and_stops_the_others() -> None:
+def test_the_first_failure_is_raised_and_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "GRACE_SECONDS", 60.0)  # on a machine that has time it takes none
     stop, started, cancelled = Stop(), threading.Event(), threading.Event()
 
     def patient() -> None:
@@ -27,7 +28,7 @@ def test_the_first_failure_is_raised_and_stops_the_others() -> None:
             raise
 
     def failing() -> None:
-        started.wait(5)
+        started.wait(60)
         raise ValueError("the reason")
 
     with pytest.raises(ValueError, match="the reason"):
@@ -44,12 +45,15 @@ def test_one_that_hangs_does_not_keep_the_failure_from_being_told(monkeypatch: p
 
     try:
         with pytest.raises(ValueError, match="the reason"):
-            run_all([lambda: release.wait(30), failing], 2, Stop())
+            run_all([lambda: release.wait(120), failing], 2, Stop())
     finally:
         release.set()
 
 
-def test_the_failure_is_raised_and_not_the_word_to_stop_that_it_caused() -> None:
+def test_the_failure_is_raised_and_not_the_word_to_stop_that_it_caused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parallel, "GRACE_SECONDS", 60.0)
     stop, others_ended = Stop(), threading.Event()
 
     def follow() -> None:
@@ -61,7 +65,7 @@ def test_the_failure_is_raised_and_not_the_word_to_stop_that_it_caused() -> None
 
     def fail() -> None:
         stop.set()  # as transfers do that tell their siblings themselves
-        others_ended.wait(5)
+        others_ended.wait(60)
         threading.Event().wait(0.05)  # the sibling's end is known before this one's
         raise ValueError("the reason")
 
