@@ -38,7 +38,7 @@ def trigger(watcher: str, arguments: dict[str, Any], **changes: Any) -> Any:
     given: dict[str, Any] = {
         "watcher": watcher,
         "arguments": arguments,
-        "seconds": 20.0,
+        "seconds": 100.0,
         "timeout_error": "CanaryNotReady",
         "poll_seconds": 0.05,
         "kubernetes_conn_id": "kubernetes_tests",

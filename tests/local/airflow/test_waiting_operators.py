@@ -103,7 +103,7 @@ def test_a_wait_that_times_out_softly_is_skipped(pool: str) -> None:
 
 def test_without_a_triggerer_the_task_itself_looks_again_and_again(bare_server: Server, pool: str) -> None:
     waits = operator(
-        "NeuronDevicePluginSensor", nodepool=pool, deferrable=False, poke_interval=0.05, timeout=20
+        "NeuronDevicePluginSensor", nodepool=pool, deferrable=False, poke_interval=0.05, timeout=120
     )
     meanwhile(lambda: create_node(bare_server, f"n-{pool}", pool, chips=16))
     assert waits.execute({})["offered"] == {f"n-{pool}": 16}

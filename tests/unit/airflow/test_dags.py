@@ -21,23 +21,28 @@ Parsed = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def parses(airflow_environment: dict[str, str]) -> list[Parsed]:
-    """What two processes with different hash seeds make of the same files."""
+def parses(airflow_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Parsed]:
+    """What two processes with different hash seeds make of the same files.
+
+    Each in a home of its own: the first that starts there writes a configuration, and the second would read
+    what there is of it by then.
+    """
+    homes = {seed: str(tmp_path_factory.mktemp("airflow")) for seed in ("1", "2")}
     command = [sys.executable, "-m", "tests.unit.airflow.describe"]
     processes = [
         subprocess.Popen(
             command,
             cwd=REPOSITORY,
-            env={**airflow_environment, "PYTHONHASHSEED": seed},
+            env={**airflow_environment, "PYTHONHASHSEED": seed, "AIRFLOW_HOME": home},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for seed in ("1", "2")
+        for seed, home in homes.items()
     ]
     found = []
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         found.append(json.loads(out.strip().splitlines()[-1]))
     return found
