@@ -48,9 +48,9 @@ class Unavailable:
         return self._until.get((pool, kind), 0.0) > time.monotonic()
 
     def next_end(self) -> float | None:
-        """Seconds until the first of them may be tried again."""
-        left = [each - time.monotonic() for each in self._until.values() if each > time.monotonic()]
-        return min(left) if left else None
+        """When (`time.monotonic`) the first of them may be tried again."""
+        now = time.monotonic()
+        return min((each for each in self._until.values() if each > now), default=None)
 
 
 class Provisioner:
@@ -71,13 +71,17 @@ class Provisioner:
         self._cache.of(PODS).on_change(self._pod_changed)
         for resource in (NODEPOOLS, NODECLAIMS, NODES):
             self._cache.of(resource).on_change(lambda _old, _new: self._wake.set())
+        due: float | None = None
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._unavailable.next_end())
+                left = None if due is None else max(0.0, due - time.monotonic())
+                await asyncio.wait_for(self._wake.wait(), left)
             except TimeoutError:
                 pass
             await asyncio.sleep(self._timings.batch)
             self._wake.clear()
+            # Before the look: what this one finds closed may be open again by its end.
+            due = self._unavailable.next_end()
             try:
                 await self._provision()
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
