@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from trainyard.store.objects import Objects
 
 ROOT = Path(__file__).parents[3] / "include"
 OUTPUT = "measurements/m/r/load/0/"
-SOON = {"silence_seconds": 6, "beat_seconds": 0.3, "go_seconds": 3, "ready_seconds": 60}
-QUICK: dict[str, Any] = {"output_tokens": 6, "timeout_seconds": 3, "max_loop_lag_seconds": 30}
+# A machine that stands still for seconds is no lost worker, and no clock that is wrong.
+SOON = {"silence_seconds": 15, "beat_seconds": 0.3, "go_seconds": 8, "ready_seconds": 120}
+QUICK: dict[str, Any] = {"output_tokens": 6, "timeout_seconds": 60, "max_loop_lag_seconds": 60}
 
 Pods = list[subprocess.Popen[str]]
 
@@ -35,7 +37,7 @@ def pods() -> Iterator[Pods]:
     running: Pods = []
     yield running
     for pod in running:
-        if pod.poll() is None:
+        with suppress(ProcessLookupError):
             os.killpg(pod.pid, signal.SIGKILL)
         pod.communicate()
 
@@ -77,7 +79,7 @@ def job_of(bucket: str, arms: dict[str, list[str]], workload: dict[str, Any]) ->
 
 
 def ended(pod: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = pod.communicate(timeout=60)
+    output, _ = pod.communicate(timeout=240)
     return pod.returncode, output
 
 
@@ -143,10 +145,10 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
         job = job_of(
             bucket,
             {"canary": [server.url]},
-            {"arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 60},
+            {"arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 180},
         )
         start(pods, s3_server, job, 2, tmp_path)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while not list(store.list(f"{OUTPUT}rows/0a/1/")):  # its first rows are there
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -155,7 +157,7 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
     assert code == EXIT_TRANSIENT, output
     assert json.loads((tmp_path / "termination-0").read_text()) == {
         "error": "TransientError",
-        "message": "worker 1 of the load test said nothing for 6 s; what was measured is not judged",
+        "message": "worker 1 of the load test said nothing for 15 s; what was measured is not judged",
     }
     kept = {info.key.removeprefix(OUTPUT) for info in store.list(OUTPUT)}
     assert "summary.json" not in kept

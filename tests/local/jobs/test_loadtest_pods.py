@@ -25,7 +25,7 @@ WORKLOAD = {
     "duration_seconds": 2,
     "processes": 2,
     "output_tokens": 4,
-    "max_loop_lag_seconds": 30,
+    "max_loop_lag_seconds": 60,
 }
 
 
@@ -51,15 +51,15 @@ def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
             service_account="trainyard-loadtest",
             model="m",
             release="m-1",
-            deadline_seconds=120,
+            deadline_seconds=600,
             env={**s3_server.environment, "PYTHONPATH": str(REPOSITORY / "include")},
         )
         del leader["spec"]["priorityClassName"]  # this cluster has no classes
-        pods = [member(leader, "load", "0a", index, 2) for index in range(2)]
+        pods = [unhurried(member(leader, "load", "0a", index, 2)) for index in range(2)]
         names = [pod["metadata"]["name"] for pod in pods]
         for pod in reversed(pods):
             cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
-        found = cluster.until("both pods ended", lambda: ended(cluster, namespace, names), 60)
+        found = cluster.until("both pods ended", lambda: ended(cluster, namespace, names), 240)
         asked = len(server.truths)
     assert found == ["Succeeded", "Succeeded"], [
         cluster.kubectl("logs", "-n", namespace, name, code=None) for name in names
@@ -78,6 +78,15 @@ def test_pods_of_one_attempt_meet_and_the_first_ends_with_the_summary(
     assert [moment - intended[0] for moment in intended] == pytest.approx(
         [moment - moments[0] for moment in moments], abs=0.1
     )
+
+
+def unhurried(pod: Obj) -> Obj:
+    """The go further away than a machine stands still that has other tests to run."""
+    variable = next(each for each in pod["spec"]["containers"][0]["env"] if each["name"] == "TRAINYARD_JOB")
+    job = json.loads(variable["value"])
+    job["crew"]["go_seconds"] = 8
+    variable["value"] = json.dumps(job)
+    return pod
 
 
 def ended(cluster: Cluster, namespace: str, names: list[str]) -> list[str]:
