@@ -197,7 +197,9 @@ def truth_server(
     if certificate:
         sealed = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         sealed.load_cert_chain(*certificate)
-    listener = loop.run_until_complete(asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=sealed))
+    # So many may have to wait while the whole process stands still: who finds no place comes a second late.
+    opened = asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=sealed, backlog=1024)
+    listener = loop.run_until_complete(opened)
     server.url = f"{'https' if sealed else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -212,7 +214,7 @@ def truth_server(
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(60)
         loop.close()

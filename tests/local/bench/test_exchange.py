@@ -193,7 +193,7 @@ def answers_at_once(answer: bytes, reads: int) -> Iterator[tuple[str, list[bytes
         thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}", heads
         server.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(60)
 
 
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large"
