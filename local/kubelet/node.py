@@ -215,7 +215,8 @@ class Node:
             return
         ours = self._status(node)["conditions"]
         kinds = {each["type"] for each in ours}
-        others = [each for each in node["status"].get("conditions") or [] if each["type"] not in kinds]
+        known = (node.get("status") or {}).get("conditions") or []
+        others = [each for each in known if each["type"] not in kinds]
         await self._cache.patch(NODES, node, {"status": {"conditions": [*ours, *others]}}, sub="status")
 
     async def _renew(self) -> None:
