@@ -85,7 +85,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     folder = tmp_path_factory.mktemp("doctor")
     with api_server(folder) as server:
         server.kubectl("apply", "--server-side", "-f", "-", stdin=text_of("overlays/local"))
-        found = Ward(server, Cluster(api_client(server), attempts=1), Settings(releases_dir=folder))
+        found = Ward(server, Cluster(api_client(server)), Settings(releases_dir=folder))
         ready = {"status": {"conditions": [condition("Ready"), condition("ValidationSucceeded")]}}
         for path in (NODECLASS, *map(pool_path, POOLS)):
             found.patch(f"{path}/status", ready)

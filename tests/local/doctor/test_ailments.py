@@ -31,7 +31,7 @@ LOOKS: dict[str, Look] = {
 def account_of(ward: Ward, name: str = ACCOUNT) -> Cluster:
     api = api_client(ward.server)
     api.set_default_header("Impersonate-User", name)
-    return Cluster(api, attempts=1)
+    return Cluster(api)
 
 
 @pytest.mark.parametrize("part", LOOKS)
