@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import stop
 from trainyard.bedrock import Bedrock, client_config
 
 REGION = "us-east-2"
@@ -73,12 +74,7 @@ def bedrock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalB
         assert found, "the stand-in of Bedrock did not start"
         yield LocalBedrock(found[0], data)
     finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import yaml
 from local.client.kinds import EVENTS, NAMESPACES, NODES, PODS, Obj, Resource
 from local.client.objects import is_true
 from tests.support.certificate import write_certificate
+from tests.support.processes import stop
 
 ROOT = Path(__file__).parents[2]
 TOKEN, KUBELET_TOKEN = "token-of-the-tests", "kubelet-token-of-the-tests"
@@ -163,12 +164,7 @@ def program(
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process, PATIENCE)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -29,6 +31,16 @@ def left_of(those: Iterable[psutil.Process], seconds: float = PATIENCE_SECONDS) 
     while (left := [one for one in left if not is_gone(one)]) and time.monotonic() < end:
         time.sleep(0.01)
     return left
+
+
+def stop(process: subprocess.Popen[Any], seconds: float = PATIENCE_SECONDS) -> None:
+    """Asks it to end, and kills it where it does not."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def kill_whole(pid: int) -> list[psutil.Process]:

@@ -24,6 +24,7 @@ from kubernetes import client
 from local.apiserver.__main__ import make_cluster
 from local.apiserver.server import Server as Application
 from tests.support.certificate import write_certificate
+from tests.support.processes import stop
 
 ROOT = Path(__file__).parents[3]
 TOKEN, KUBELET_TOKEN = "a-token-of-the-tests", "a-token-of-the-kubelets"
@@ -53,15 +54,6 @@ def start_server(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     found = re.search(r"serving on (\S+)", line)
     assert found, f"the server said {line!r} instead of its address"
     return process, found[1]
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import aiohttp
 import pytest
 from kubernetes import client
 
-from tests.local.apiserver.conftest import TOKEN, Server, stop
+from tests.local.apiserver.conftest import TOKEN, Server
 from tests.support.ports import reserved_port
+from tests.support.processes import stop
 
 GROUP, VERSION = "gateway.networking.k8s.io", "v1"
 PATIENCE = 90.0

@@ -24,6 +24,7 @@ from local.client.kubeconfig import load_kubeconfig
 from local.compose.__main__ import main
 from local.stack.services.setting import binary
 from tests.support.ports import reserved_port
+from tests.support.processes import stop
 from tests.support.seaweed import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,12 +95,7 @@ def apiserver(place: Place) -> Iterator[str]:
                 time.sleep(0.05)
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def test_setup_makes_the_bucket_and_the_manifests_and_may_run_again(

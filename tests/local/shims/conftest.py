@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from local.checkpoints.checkpoint import write_checkpoint
+from tests.support.ports import reserved_port
 
 BIN = Path(__file__).parents[3] / "local" / "shims" / "bin"
 TRN2 = {"instance_type": "trn2.48xlarge", "devices": [0], "node": "node-1"}
@@ -136,19 +137,6 @@ class Served:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def reserved_port(host: str) -> Iterator[int]:
-    """A port that nobody else is given while this lasts, and on which one server can listen none the less.
-
-    Two sockets with SO_REUSEADDR, which asyncio's servers have, share a port as long as one of them does not
-    listen.
-    """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind((host, 0))
-        yield holder.getsockname()[1]
 
 
 def start(command: list[str | Path], temporary: Path, **settings: Any) -> Served:
