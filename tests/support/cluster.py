@@ -146,6 +146,13 @@ class Cluster:
         return found[0]
 
 
+def container_status(pod: Obj, name: str = "main") -> Obj:
+    """The container's status entry; empty while there is none."""
+    entries = pod["status"].get("containerStatuses") or []
+    found: Obj = next((each for each in entries if each["name"] == name), {})
+    return found
+
+
 @contextmanager
 def program(
     folder: Path, module: str, *arguments: str, **environment: str

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.compiles import make, tiny
 from tests.support.pod import Pod
 from tests.support.seaweed import S3Server
 from tests.support.shaky_store import faulty
@@ -16,7 +17,7 @@ from trainyard.store.manifests import FileEntry
 from trainyard.store.models import ModelManifest, publish_model
 from trainyard.store.objects import Objects
 
-__all__ = ["faulty", "model", "pod", "pyz"]
+__all__ = ["faulty", "make", "model", "pod", "pyz", "tiny"]
 
 
 @pytest.fixture(autouse=True)

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from local.checkpoints.checkpoint import write_checkpoint
 from local.shims.versions import OPTIMUM, stack
-from tests.local.shims.conftest import environment, export_command
-from tests.support.faulty_s3 import Faulty, Rule, faulty_s3
-from tests.support.pod import Pod
-from tests.support.processes import kill_whole, left_of
+from tests.local.shims.conftest import environment
+from tests.support.compiles import HISTORY, KEY, Job, compiling, counts, log_of, modules
+from tests.support.faulty_s3 import Rule, faulty_s3
 from tests.support.seaweed import S3Server
 from trainyard.errors import CompilerFailed, CompileStalled, LeaseHeld
 from trainyard.jobs import command as command_module
 from trainyard.jobs import compile as compile_job
 from trainyard.jobs import compiler_run
-from trainyard.jobs.cache_hygiene import compiler_runs
-from trainyard.jobs.runtime import EXIT_STOPPED, RESULT_PREFIX
 from trainyard.store.blobs import put_blob
 from trainyard.store.bundles import BundleManifest
 from trainyard.store.compile_cache import CompileCache
@@ -38,49 +31,6 @@ from trainyard.store.objects import Objects
 from trainyard.store.staging import staged_result
 from trainyard.store.writers import WriterLease
 
-KEY = "c0ffee"
-HISTORY = "history/compiles/optimum-trn2.json"
-# Longer than anything here hangs: who is silent for so long is taken for dead.
-LEASE_SECONDS = 15
-Job = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "model", seed=1)
-
-
-@pytest.fixture
-def make(tiny: Path, store: Objects, tmp_path: Path) -> Callable[..., Job]:
-    """A compile job of its own disk: `disk` names it, what is given by keyword replaces or adds."""
-
-    def _make(disk: str, *, faults: dict[str, Any] | None = None, **fields: Any) -> Job:
-        place = tmp_path / disk
-        place.mkdir(exist_ok=True)
-        env = environment(place, faults=faults or {"compile_seconds": 0}, **fields.pop("env", {}))
-        return {
-            "bucket": store.bucket,
-            "fingerprint": "f1",
-            "attempt": disk,
-            "model_dir": str(tiny),
-            "output_dir": str(place / "out"),
-            "command": [str(word) for word in export_command(tiny, place / "out")],
-            "env": env | {"HF_HUB_OFFLINE": "1"},
-            "log_key": f"logs/{disk}.log",
-            "expect": ["model.pt"],
-            "cache": {
-                "kind": "neuronx",
-                "dir": str(place / "cache"),
-                "key": KEY,
-                "lease_seconds": LEASE_SECONDS,
-            }
-            | fields.pop("cache", {}),
-            "history": {"key": HISTORY, "shape": {"family": "llama"}},
-            **fields,
-        }
-
-    return _make
-
 
 @pytest.fixture
 def run(store: Objects, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], Job]:
@@ -88,25 +38,6 @@ def run(store: Objects, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], Job]
     monkeypatch.setattr(compile_job, "open_store", lambda _: store)
     monkeypatch.setattr(command_module, "CHECK_SECONDS", 0.05)
     return compile_job.run
-
-
-def counts(result: Job) -> tuple[int, int, int, int]:
-    """Graphs compiled and cached, entries from and to S3."""
-    told = result["compile"]
-    return (
-        told["graphs"]["compiled"],
-        told["graphs"]["cached"],
-        told["cache"]["brought"],
-        told["cache"]["kept"],
-    )
-
-
-def modules(store: Objects) -> dict[str, str]:
-    return {entry.module: entry.by for entry in CompileCache(store, KEY).read().entries}
-
-
-def log_of(store: Objects, disk: str) -> str:
-    return store.get(f"logs/{disk}.log").body.decode()
 
 
 def test_what_one_compile_made_the_next_one_takes(
@@ -317,90 +248,3 @@ def test_an_unfinished_graph_of_the_native_plugin_is_not_staged(
     result = run(job)
     assert result["files"] == 2
     assert result["compile"]["cache"]["broken"] == 1
-
-
-# --- real pods beside each other ---------------------------------------------------------------------------
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def compiling(store: Objects, holder: str) -> bool:
-    stored = store.get_or_none(CompileCache(store, KEY).writer_key)
-    document = json.loads(stored.body) if stored else {}
-    return document.get("holder") == holder and not document.get("released")
-
-
-def result_of(output: str) -> Job:
-    found: Job = json.loads(output.splitlines()[-1].removeprefix(RESULT_PREFIX))
-    return found
-
-
-def looks(faulty: Faulty, store: Objects) -> int:
-    """How often a pod behind the proxy has looked who has the key."""
-    wanted = f"GET /{store.bucket}/{CompileCache(store, KEY).writer_key}"
-    return sum(line.startswith(wanted) for line in faulty.seen)
-
-
-def test_of_two_pods_at_once_one_compiles_and_the_other_takes_its_result(
-    pod: Pod, make: Callable[..., Job], store: Objects, faulty: Faulty, tmp_path: Path
-) -> None:
-    gate, job = tmp_path / "gate", make("one")
-    waiting = f'while [ ! -e {gate} ]; do sleep 0.05; done; exec "$@"'
-    first = pod.start("compile", {**job, "command": ["sh", "-c", waiting, "sh", *job["command"]]})
-    wait_for(lambda: compiling(store, "one"))
-    pod.environment["AWS_ENDPOINT_URL_S3"] = faulty.endpoint
-    second = pod.start("compile", make("two"))
-    wait_for(lambda: looks(faulty, store) >= 2)
-    gate.touch()
-    outputs = [process.communicate(timeout=180)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), outputs
-    assert counts(result_of(outputs[0])) == (2, 0, 0, 2)
-    assert counts(result_of(outputs[1])) == (0, 2, 2, 0)
-    assert result_of(outputs[1])["compile"]["cache"]["waited_for"] == "one"
-    assert set(modules(store).values()) == {"one"}
-    # The task's log is short, whatever the compiler said.
-    assert len(outputs[1].splitlines()) < 30
-
-
-def test_a_writer_that_is_killed_is_replaced_and_its_lock_removed(
-    pod: Pod, make: Callable[..., Job], store: Objects, faulty: Faulty, tmp_path: Path
-) -> None:
-    volume = {"dir": str(tmp_path / "volume"), "shared": True}
-    often = {**volume, "lease_seconds": 1.2}
-    first = pod.start("compile", make("one", faults={"compile_seconds": 600}, cache=often))
-    wait_for(lambda: list((tmp_path / "volume").rglob("*.lock")))
-    pod.environment["AWS_ENDPOINT_URL_S3"] = faulty.endpoint
-    second = pod.start("compile", make("two", cache=volume))
-    wait_for(lambda: looks(faulty, store) >= 1)
-    writer = CompileCache(store, KEY).writer_key
-    seen = store.get(writer).etag
-    wait_for(lambda: store.get(writer).etag != seen and looks(faulty, store) >= 2)
-    assert second.poll() is None
-    assert list((tmp_path / "volume").rglob("*.lock"))
-    assert left_of(kill_whole(first.pid)) == []
-    first.communicate()
-    # A lease that ran out minutes ago: how long a silence is death is told by tests of the lease.
-    store.put(writer, json.dumps({**json.loads(store.get(writer).body), "expires_at": 0.0}).encode())
-    output, _ = second.communicate(timeout=180)
-    assert second.returncode == 0, output
-    told = result_of(output)["compile"]["cache"]
-    assert (told["took_over"], told["stale_locks"], told["kept"]) == ("one", 1, 2)
-    assert not list((tmp_path / "volume").rglob("*.lock"))
-
-
-def test_a_pod_that_is_stopped_gives_the_key_back_and_keeps_its_log(
-    pod: Pod, make: Callable[..., Job], store: Objects, tmp_path: Path
-) -> None:
-    process = pod.start("compile", make("one", faults={"compile_seconds": 600}))
-    wait_for(lambda: compiler_runs(tmp_path / "one" / "cache" / KEY))
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == EXIT_STOPPED, output
-    assert not compiling(store, "one")
-    assert "Call compiler with cmd" in log_of(store, "one")
-    assert "graphs: 0 compiled, 0 from the cache, 1 unfinished" in output
