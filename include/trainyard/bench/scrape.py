@@ -8,29 +8,24 @@ that nobody fills. synthetic: our own requests were under way in the time that e
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import IO, Any
-from urllib.parse import urlsplit
 
+from trainyard.bench.pages import get_page
 from trainyard.bench.series import needed
 
 NAME = "metrics.ndjson.gz"
 TIMEOUT_SECONDS = 5.0
 MOST_AT_ONCE = 16
-MOST_BYTES = 16 << 20  # a vLLM server's page has some 100 KiB
 EVERY = (0.25, 5.0)  # seconds between scrapes, at the least and, of a short phase, at the most
 PARTS, MOST = 30, 1000  # scrapes that a phase should have, and may have
 
 Row = dict[str, Any]
-_LATE = "TimeoutError: the page was not whole in time"
 log = logging.getLogger("trainyard.bench")
 
 
@@ -105,39 +100,15 @@ class Scraper:
 
 
 def ask(server: tuple[str, str], seconds: float = TIMEOUT_SECONDS) -> dict[str, str]:
-    """The page's text, or why there is none. seconds: for all of it, a page that drips included: one server
-    must not keep the others from being heard."""
-    parts = urlsplit(server[1])
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.netloc, timeout=seconds)
-    too_long = threading.Event()
+    """The page's text, or why there is none. seconds: for all of it; one server must not keep the others
+    from being heard."""
     try:
-        connection.connect()
-        cutting = threading.Timer(seconds, _cut, (connection.sock, too_long))
-        cutting.start()
-        try:
-            connection.request("GET", parts.path.rstrip("/") + "/metrics", headers={"Connection": "close"})
-            response = connection.getresponse()
-            body = response.read(MOST_BYTES + 1)
-        finally:
-            cutting.cancel()
-    except (OSError, http.client.HTTPException) as error:
-        return {"error": _LATE if too_long.is_set() else f"{type(error).__name__}: {error}"}
-    finally:
-        connection.close()
-    if too_long.is_set():  # what was cut may look whole
-        return {"error": _LATE}
-    if response.status != 200:
-        return {"error": f"status {response.status}"}
-    if len(body) > MOST_BYTES:
-        return {"error": f"a page of more than {MOST_BYTES >> 20} MiB"}
+        status, body = get_page(server[1], "/metrics", seconds)
+    except OSError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if status != 200:
+        return {"error": f"status {status}"}
     return {"text": needed(body.decode("utf-8", "replace"))}
-
-
-def _cut(connection: socket.socket, too_long: threading.Event) -> None:
-    too_long.set()
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def unpack_rows(data: bytes) -> Iterator[Row]:

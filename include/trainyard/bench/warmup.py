@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +9,10 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 from trainyard.bench.exchange import Exchange
 from trainyard.bench.metrics import parse_metrics
+from trainyard.bench.pages import get_page
 from trainyard.bench.pictures import Painter
 from trainyard.bench.script import question
 from trainyard.bench.words import prompt
@@ -212,21 +211,14 @@ def inspect_server(url: str, model: str, *, timeout: float) -> dict[str, Any]:
 
 
 def _get(url: str, path: str, timeout: float) -> bytes:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.netloc, timeout=timeout)
     try:
-        connection.request("GET", parts.path.rstrip("/") + path)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
+        status, body = get_page(url, path, timeout)
+    except OSError as error:
         raise TransientError(f"{url}{path} does not answer: {error}") from error
-    finally:
-        connection.close()
-    if response.status >= 500:
-        raise TransientError(f"{url}{path} answers {response.status}: {body[:200]!r}")
-    if response.status != 200:
-        raise PermanentError(f"{url}{path} answers {response.status}: {body[:200]!r}")
+    if status >= 500:
+        raise TransientError(f"{url}{path} answers {status}: {body[:200]!r}")
+    if status != 200:
+        raise PermanentError(f"{url}{path} answers {status}: {body[:200]!r}")
     return body
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_for
 from trainyard.jobs.compile_cache import Session, options_of
 from trainyard.store.compile_cache import CompileCache
 from trainyard.store.objects import Objects
@@ -134,9 +134,7 @@ def test_a_writer_that_lost_the_key_writes_nothing(
         write_entry(folder, 1)
         stolen = json.loads(store.get(CompileCache(store, KEY).writer_key).body)
         store.put(CompileCache(store, KEY).writer_key, json.dumps({**stolen, "holder": "other"}).encode())
-        deadline = time.monotonic() + 120
-        while not session.has_lost_the_key and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(lambda: session.has_lost_the_key)
         session.keep()
     assert CompileCache(store, KEY).read().entries == ()
     assert json.loads(store.get(CompileCache(store, KEY).writer_key).body)["holder"] == "other"

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.pod import Pod
 from tests.support.processes import left_of, processes
+from tests.support.waiting import wait_for
 from trainyard.errors import CompilerFailed, NotFound, OutOfMemory, PermanentError
 from trainyard.jobs import compile as compile_job
 from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_STOPPED, RESULT_PREFIX
@@ -148,9 +149,7 @@ def test_stopping_the_pod_stops_the_whole_compiler(
         "time.sleep(600)"
     )
     process = pod.start("compile", failing(job, code))
-    deadline = time.monotonic() + 120
-    while not children.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(children.exists)
     compiler = processes(map(int, children.read_text().split()))
     assert len(compiler) == 2
     process.send_signal(signal.SIGTERM)

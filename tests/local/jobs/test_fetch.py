@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from local.checkpoints.checkpoint import write_checkpoint
 from local.checkpoints.shape import Shape
 from tests.support.hub import LocalHub
 from tests.support.seaweed import S3Server
+from tests.support.waiting import wait_for
 from trainyard.errors import CorruptArtifact, NotFound, PermanentError, Refused
 from trainyard.hub import Hub
 from trainyard.jobs.fetch import fetch
@@ -179,9 +179,7 @@ def test_a_killed_fetch_shows_nothing_and_is_resumed(
     hub.break_by({**weights, "count": 1}, {**weights, "rate": max(10, largest.size // 3000)})
     asked = len(hub.requests())
     process = start(s3_server, hub, store.bucket, revision, tmp_path)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any("cdn-lfs" in str(line) for line in hub.requests()[asked:]):
-        time.sleep(0.05)
+    wait_for(lambda: any("cdn-lfs" in str(line) for line in hub.requests()[asked:]))
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output

@@ -18,6 +18,7 @@ from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.hub import LocalHub
 from tests.support.seaweed import S3Server
 from tests.support.shards import PART, write_model
+from tests.support.waiting import wait_for
 from trainyard import hub_content
 from trainyard.errors import CorruptArtifact, HubUnavailable, NotFound, PermanentError
 from trainyard.hub import Hub
@@ -112,9 +113,7 @@ def test_a_killed_fetch_sends_at_most_one_part_a_stream_again(
     process = subprocess.Popen(
         [sys.executable, "-c", JOB, str(PART), json.dumps({**job, "concurrency": streams})], env=environment
     )
-    deadline = time.monotonic() + 120
-    while any(rule.times for rule in faulty.rules) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or not any(rule.times for rule in faulty.rules))
     process.send_signal(signal.SIGKILL)
     process.wait()
     nothing_shows(through, revision)

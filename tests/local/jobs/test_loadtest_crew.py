@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ import pytest
 from tests.support.faulty_s3 import Rule, faulty_s3
 from tests.support.seaweed import S3Server
 from tests.support.truth_server import truth_server
+from tests.support.waiting import wait_for
 from trainyard.bench.samples import unpack
 from trainyard.jobs.runtime import EXIT_PERMANENT, EXIT_TRANSIENT, RESULT_PREFIX
 from trainyard.store.objects import Objects
@@ -148,10 +148,7 @@ def test_a_pod_that_is_killed_in_the_middle_fails_the_whole_test_and_leaves_no_s
             {"arrivals": {"process": "constant", "rate": 20}, "duration_seconds": 180},
         )
         start(pods, s3_server, job, 2, tmp_path)
-        deadline = time.monotonic() + 120
-        while not list(store.list(f"{OUTPUT}rows/0a/1/")):  # its first rows are there
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: list(store.list(f"{OUTPUT}rows/0a/1/")))
         os.killpg(pods[1].pid, signal.SIGKILL)  # as a container goes: all its processes at once
         code, output = ended(pods[0])
     assert code == EXIT_TRANSIENT, output

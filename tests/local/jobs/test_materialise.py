@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.support.faulty_s3 import Rule, faulty_s3
 from tests.support.pod import Pod
 from tests.support.seaweed import S3Server
+from tests.support.waiting import wait_for
 from trainyard.errors import PermanentError
 from trainyard.jobs import materialise
 from trainyard.jobs.runtime import EXIT_STOPPED, EXIT_TRANSIENT, RESULT_PREFIX
@@ -47,9 +47,7 @@ def test_stopping_the_pod_does_not_wait_for_a_store_that_hangs(
         pod.environment["AWS_ENDPOINT_URL_S3"] = faulty.endpoint
         sources = [{"manifest": model.key, "into": str(tmp_path / "models")}]
         process = pod.start("materialise", {"bucket": store.bucket, "sources": sources})
-        deadline = time.monotonic() + 120
-        while not any("blobs/" in line for line in faulty.seen) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(lambda: any("blobs/" in line for line in faulty.seen))
         process.send_signal(signal.SIGTERM)
         # Kubernetes gives 30 s before it kills; the store says nothing for as long as the proxy is there.
         output, _ = process.communicate(timeout=30)

@@ -18,6 +18,7 @@ import pytest
 from tests.support.bundles import publish_folder, read_tree, write_tree
 from tests.support.faulty_s3 import Faulty, Rule
 from tests.support.seaweed import S3Server
+from tests.support.waiting import wait_for
 from trainyard.errors import CorruptArtifact
 from trainyard.store import keys
 from trainyard.store.bundles import Published
@@ -278,9 +279,7 @@ def test_after_a_kill_in_the_middle_nothing_half_is_there_and_the_next_try_finis
     slow = next(entry.blob for entry in bundle.manifest.files if entry.path == "shard2")
     faulty.rules = [Rule("half", method="GET", match=slow)]
     process = start(tmp_path / "one", cached=cached)
-    deadline = time.monotonic() + 120
-    while slow not in blob_reads(faulty) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: slow in blob_reads(faulty))
     time.sleep(0.2)  # for the half; the other one never comes
     process.send_signal(signal.SIGKILL)
     process.communicate()

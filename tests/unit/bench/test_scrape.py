@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from trainyard.bench import scrape
+from trainyard.bench import pages, scrape
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 PAGE = b"vllm:request_success_total 1\n"
@@ -78,9 +78,9 @@ def test_a_page_that_drips_is_a_gap(slow: Speak) -> None:
 
 
 def test_a_page_without_an_end_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrape, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(pages, "MOST_BYTES", 1 << 20)
     with server(endless) as url:
-        assert scrape.ask(("canary", url), 600) == {"error": "a page of more than 1 MiB"}
+        assert scrape.ask(("canary", url), 600) == {"error": "OSError: a page of more than 1 MiB"}
 
 
 def test_a_server_that_hangs_up_is_a_gap() -> None:
